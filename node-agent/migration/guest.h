@@ -1,0 +1,52 @@
+/*
+ * guest.h: what the migration engine needs of a machine, and all it knows of one.
+ *
+ * The engine moves RAM pages and one block of machine state; it does not know KVM. pool-vmm gives it
+ * the real machine, unit tests give it an array. Page numbers are RAM offset / 4096 (vmm/layout.h).
+ * Functions return 0 or -1 with @err set, and are called from the engine's own thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+struct migration_guest_ops {
+    /* Source. Starts recording writes; from then on each page written by anyone is reported once by a
+     * later dirty_sync(). */
+    int (*dirty_start)(void *guest, struct error *err);
+    /* Source. Stops recording. Slow: never inside the pause. */
+    void (*dirty_stop)(void *guest);
+    /* Source. ORs the pages written since they were last cleared into @bitmap (one bit a page,
+     * little-endian 64-bit words, RAM size / 4096 bits): KVM's log and the VMM's own writes. */
+    int (*dirty_sync)(void *guest, uint64_t *bitmap, struct error *err);
+    /* Source. Re-protects pages [@first, @first + @count), both multiples of 64 (or the end of RAM), so
+     * that their next write is seen: call just before reading them. */
+    int (*dirty_clear)(void *guest, uint64_t first, uint64_t count, struct error *err);
+
+    /* Source. Stops all vCPUs and quiets the devices: when it returns nothing writes to RAM. */
+    int (*pause)(void *guest, struct error *err);
+    /* Source. Lets the guest run on after a pause that led to nothing. Refused after give_up(). */
+    int (*resume)(void *guest, struct error *err);
+    /* Source. Packs the machine state; @state is free()d by the engine. May dirty RAM. */
+    int (*save)(void *guest, uint8_t **state, size_t *size, struct error *err);
+    /* Source. The point of no return: from here on this process never runs the guest by itself. */
+    void (*give_up)(void *guest);
+
+    /* Target. Loads the machine state; RAM is complete. The guest does not run. */
+    int (*load)(void *guest, const uint8_t *state, size_t size, struct error *err);
+    /* Target. The source has given up: run at @epoch. @running_ns gets the CLOCK_MONOTONIC time the
+     * vCPUs were let go. */
+    int (*run)(void *guest, uint64_t epoch, int64_t *running_ns, struct error *err);
+};
+
+struct migration_guest {
+    const struct migration_guest_ops *ops;
+    void *self;
+    uint8_t *ram;       /* mapping of the RAM memfd */
+    uint64_t ram_bytes; /* multiple of 4096 */
+    int ram_fd;         /* the memfd, -1 where there is none */
+    char vm_id[64];
+};

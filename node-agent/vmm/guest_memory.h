@@ -1,0 +1,38 @@
+/*
+ * guest_memory.h: the guest's RAM, and the VMM's own record of what it wrote there.
+ *
+ * RAM is one memfd mapped once; KVM sees it as one or two slots (layout.h). Whatever the VMM itself
+ * writes (rings, read buffers, completions) KVM's dirty log does not show, so each writer calls
+ * guest_memory_mark_dirty(). The guest owns the contents and may change them at any time: copy, then
+ * check, then use the copy.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+struct guest_memory {
+    uint8_t *base; /* of the mapping; RAM offset 0 */
+    uint64_t size; /* bytes, a multiple of 2 MiB is not required, of 4 KiB is */
+    int memfd;
+    _Atomic uint64_t *own_dirty; /* one bit a page of RAM offset, set by mark_dirty */
+};
+
+/* Creates and maps RAM of @size bytes. @huge asks for transparent huge pages. */
+int guest_memory_create(struct guest_memory *memory, uint64_t size, bool huge, struct error *err);
+void guest_memory_destroy(struct guest_memory *memory);
+
+/* The host address of [@gpa, @gpa + @length), or NULL unless all of it is RAM and in one piece. */
+void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t length);
+
+/* Copies out of and into the guest; -1 where the range is not RAM. write marks dirty. */
+int guest_memory_read(const struct guest_memory *memory, uint64_t gpa, void *to, size_t length);
+int guest_memory_write(struct guest_memory *memory, uint64_t gpa, const void *from, size_t length);
+
+/* Records that [@gpa, @gpa + @length) was written by the VMM, after the write. Any thread. Ranges
+ * outside RAM are ignored: they were refused when the address was looked up. */
+void guest_memory_mark_dirty(struct guest_memory *memory, uint64_t gpa, uint64_t length);

@@ -1,0 +1,104 @@
+/*
+ * scheduler.h: where a VM should live. A pure library: no I/O, no clock, no globals; what time it is
+ * and what was measured is told to it. The controller and the simulator call the same functions.
+ *
+ * A scheduler holds the pool as it believes it to be: nodes with capacity and measured use, and VMs
+ * with their reservations. Filters say no with a reason that is kept; scores rank the rest. Equal
+ * scores go to the node added first, so the same calls give the same decisions.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+struct scheduler;
+
+#define SCHED_NAME_MAX 64
+
+/* The three dimensions. CPU counts in thousandths of a vCPU, so measured use fits beside reserved. */
+struct sched_resources {
+    uint64_t cpu_milli;
+    uint64_t memory_mib;
+    uint64_t bandwidth_bps;
+};
+
+struct sched_label {
+    const char *key;
+    const char *value;
+};
+
+enum sched_policy { SCHED_PACK, SCHED_SPREAD, SCHED_BALANCE };
+
+struct sched_config {
+    enum sched_policy policy;
+    /* Reservations may reach capacity x ratio, in percent; 0 means 100. */
+    uint32_t cpu_overcommit_percent;
+    uint32_t memory_overcommit_percent;
+    uint32_t bandwidth_overcommit_percent;
+};
+
+struct sched_node {
+    const char *name;
+    struct sched_resources capacity; /* what guests may have: the host's own reserve is taken off */
+    struct sched_resources used;     /* measured, smoothed by the caller's reports */
+    const struct sched_label *labels;
+    size_t label_count;
+    bool drained; /* takes no new VM */
+    bool lost;    /* not heard of: takes no new VM */
+};
+
+struct sched_request {
+    const char *vm; /* the VM's name; for a migration it is placed already and its own share is not counted twice */
+    struct sched_resources need;
+    const struct sched_label *selector; /* the node must carry each of them */
+    size_t selector_count;
+    const char *anti_affinity_group; /* NULL or "": none; no two VMs of a group on one node */
+    const char *only_node;           /* NULL: any */
+    const char *not_node;            /* NULL: any; a migration's source */
+};
+
+struct sched_verdict {
+    char node[SCHED_NAME_MAX];
+    bool fits;
+    double score;    /* larger is better; only where it fits */
+    char filter[24]; /* "memory", "cpu", "bandwidth", "label", "anti-affinity", "drained", "lost", "node" */
+    char reason[160]; /* for people: "lacks memory: needs 2G, 512M free" */
+};
+
+struct sched_decision {
+    char node[SCHED_NAME_MAX]; /* empty: no host fits */
+    char summary[512];         /* one sentence: why this one, or what is missing and the closest */
+    struct sched_verdict *verdicts; /* one a node, in the order the nodes were added; only from explain */
+    size_t verdict_count;
+};
+
+struct scheduler *scheduler_new(const struct sched_config *config, struct error *err);
+void scheduler_free(struct scheduler *scheduler);
+
+/* Adds a node or replaces what is known of it; its VMs stay. */
+int scheduler_set_node(struct scheduler *scheduler, const struct sched_node *node, struct error *err);
+/* A node that still holds VMs is ERROR_CONFLICT. */
+int scheduler_remove_node(struct scheduler *scheduler, const char *name, struct error *err);
+
+/* Records that @request->vm holds its reservation on @node; a VM placed elsewhere moves. Does not ask
+ * whether it fits: reality is recorded as it is. */
+int scheduler_place(struct scheduler *scheduler, const struct sched_request *request,
+                    const char *node, struct error *err);
+/* Gives a VM's reservation back; unknown VMs are fine. */
+void scheduler_remove_vm(struct scheduler *scheduler, const char *vm);
+
+/* Chooses a node and fills @decision (no verdicts). Returns 0, or -1 with ERROR_NO_CAPACITY and the
+ * summary as text. Nothing is reserved. */
+int scheduler_choose(const struct scheduler *scheduler, const struct sched_request *request,
+                     struct sched_decision *decision, struct error *err);
+/* The same decision with a verdict for each node; free with sched_decision_free(). */
+int scheduler_explain(const struct scheduler *scheduler, const struct sched_request *request,
+                      struct sched_decision *decision, struct error *err);
+void sched_decision_free(struct sched_decision *decision);
+
+/* Sum of the reservations on a node. */
+int scheduler_reserved(const struct scheduler *scheduler, const char *node,
+                       struct sched_resources *reserved, struct error *err);
