@@ -32,7 +32,10 @@ struct error {
     char text[ERROR_TEXT_MAX]; /* always terminated; cut with "..." where it was too long */
 };
 
-#define ERROR_INIT {.kind = ERROR_NONE}
+#define ERROR_INIT                                                                                 \
+    {                                                                                              \
+        .kind = ERROR_NONE                                                                         \
+    }
 
 /* Sets kind and text, replacing what was there. Always returns -1. */
 int error_set(struct error *err, enum error_kind kind, const char *format, ...)

@@ -25,8 +25,8 @@ struct link_keys {
 };
 
 int link_keys_generate(struct link_keys *keys, struct error *err);
-/* Files hold "public <64 hex>\nsecret <64 hex>\n" and are created 0600; a file others may read is refused
- * with the chmod that mends it. load_or_create makes the file where it is missing. */
+/* Files hold "public <64 hex>\nsecret <64 hex>\n" and are created 0600; a file others may read is
+ * refused with the chmod that mends it. load_or_create makes the file where it is missing. */
 int link_keys_load(const char *path, struct link_keys *keys, struct error *err);
 int link_keys_save(const char *path, const struct link_keys *keys, struct error *err);
 int link_keys_load_or_create(const char *path, struct link_keys *keys, struct error *err);
@@ -43,8 +43,8 @@ int link_token_parse(const char *text, struct link_token *token, struct error *e
 
 /* ---- server ---- */
 struct link_server;
-/* Where to send an answer; plain data, may be copied and kept. Sending to a peer that left is not an
- * error: the message is dropped. */
+/* Where to send an answer; plain data, may be copied and kept. Sending to a peer that left is not
+ * an error: the message is dropped. */
 struct link_peer {
     uint8_t routing_id[16];
     uint8_t routing_length;
@@ -60,8 +60,8 @@ struct link_server_events {
     void (*refused)(void *context, const char *address, const char *reason);
 };
 
-/* Binds @address ("0.0.0.0:7400", "[::]:7400"). A port in use is ERROR_CONFLICT and says whose option
- * to change. */
+/* Binds @address ("0.0.0.0:7400", "[::]:7400"). A port in use is ERROR_CONFLICT and says whose
+ * option to change. */
 struct link_server *link_server_open(struct loop *loop, const char *address,
                                      const struct link_keys *keys,
                                      const struct link_server_events *events, void *context,
@@ -74,13 +74,14 @@ int link_server_send(struct link_server *server, const struct link_peer *peer, c
 /* ---- client ---- */
 struct link_client;
 struct link_client_events {
-    void (*connected)(void *context);    /* handshake done; also after each reconnect */
+    void (*connected)(void *context); /* handshake done; also after each reconnect */
     void (*disconnected)(void *context);
     void (*message)(void *context, const uint8_t *data, size_t size);
     void (*refused)(void *context, const char *reason); /* the server does not accept our key */
 };
 
-/* Starts connecting and keeps reconnecting by itself, with heartbeats that notice a dead peer in 10 s. */
+/* Starts connecting and keeps reconnecting by itself, with heartbeats that notice a dead peer in 10
+ * s. */
 struct link_client *link_client_open(struct loop *loop, const char *address,
                                      const uint8_t server_key[32], const struct link_keys *keys,
                                      const struct link_client_events *events, void *context,

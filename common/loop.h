@@ -44,6 +44,7 @@ void loop_remove(struct loop_source *source);
 
 /* Runs until loop_stop(). */
 int loop_run(struct loop *loop, struct error *err);
-/* Waits at most @timeout_ms (-1: no limit) and handles what is there; not from inside a callback. */
+/* Waits at most @timeout_ms (-1: no limit) and handles what is there; not from inside a callback.
+ */
 int loop_run_once(struct loop *loop, int timeout_ms, struct error *err);
 void loop_stop(struct loop *loop);

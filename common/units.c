@@ -50,26 +50,37 @@ static int parse_scaled(const char *text, const struct suffix *suffixes, const c
 int units_parse_bytes(const char *text, uint64_t unit_bytes, uint64_t *bytes, struct error *err)
 {
     const double k = 1024, m = k * k, g = m * k, t = g * k;
-    const struct suffix suffixes[] = {
-        {"", (double)unit_bytes}, {"B", 1}, {"K", k},   {"KiB", k}, {"Ki", k},
-        {"M", m},                 {"Mi", m}, {"MiB", m}, {"G", g},   {"Gi", g},
-        {"GiB", g},               {"T", t},  {"Ti", t},  {"TiB", t}, {NULL, 0}};
+    const struct suffix suffixes[] = {{"", (double)unit_bytes},
+                                      {"B", 1},
+                                      {"K", k},
+                                      {"KiB", k},
+                                      {"Ki", k},
+                                      {"M", m},
+                                      {"Mi", m},
+                                      {"MiB", m},
+                                      {"G", g},
+                                      {"Gi", g},
+                                      {"GiB", g},
+                                      {"T", t},
+                                      {"Ti", t},
+                                      {"TiB", t},
+                                      {NULL, 0}};
     return parse_scaled(text, suffixes, "a size such as 512M or 1.5G", bytes, err);
 }
 
 int units_parse_bps(const char *text, uint64_t *bps, struct error *err)
 {
-    const struct suffix suffixes[] = {
-        {"", 1},           {"bit", 1},       {"bps", 1},       {"bit/s", 1},  {"k", 1e3},
-        {"kbit", 1e3},     {"kbps", 1e3},    {"kbit/s", 1e3},  {"M", 1e6},    {"Mbit", 1e6},
-        {"Mbps", 1e6},     {"Mbit/s", 1e6},  {"G", 1e9},       {"Gbit", 1e9}, {"Gbps", 1e9},
-        {"Gbit/s", 1e9},   {NULL, 0}};
+    const struct suffix suffixes[] = {{"", 1},    {"bit", 1},    {"bps", 1},    {"bit/s", 1},
+                                      {"k", 1e3}, {"kbit", 1e3}, {"kbps", 1e3}, {"kbit/s", 1e3},
+                                      {"M", 1e6}, {"Mbit", 1e6}, {"Mbps", 1e6}, {"Mbit/s", 1e6},
+                                      {"G", 1e9}, {"Gbit", 1e9}, {"Gbps", 1e9}, {"Gbit/s", 1e9},
+                                      {NULL, 0}};
     return parse_scaled(text, suffixes, "a rate such as 200M or 1Gbps", bps, err);
 }
 
 int units_parse_ms(const char *text, uint64_t *ms, struct error *err)
 {
-    const struct suffix suffixes[] = {{"", 1e3},    {"ms", 1},      {"s", 1e3},  {"m", 60e3},
+    const struct suffix suffixes[] = {{"", 1e3},     {"ms", 1},     {"s", 1e3},     {"m", 60e3},
                                       {"min", 60e3}, {"h", 3600e3}, {"d", 86400e3}, {NULL, 0}};
     return parse_scaled(text, suffixes, "a duration such as 100ms, 30s or 5m", ms, err);
 }

@@ -13,7 +13,8 @@
 
 #include "common/error.h"
 
-/* Reads a size into bytes; @unit_bytes is what a bare number counts (1 for bytes, 1 MiB for MiB). */
+/* Reads a size into bytes; @unit_bytes is what a bare number counts (1 for bytes, 1 MiB for MiB).
+ */
 int units_parse_bytes(const char *text, uint64_t unit_bytes, uint64_t *bytes, struct error *err);
 
 /* Reads a rate into bits per second; a bare number is bit/s. */

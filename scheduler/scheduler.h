@@ -1,6 +1,6 @@
 /*
- * scheduler.h: where a VM should live. A pure library: no I/O, no clock, no globals; what time it is
- * and what was measured is told to it. The controller and the simulator call the same functions.
+ * scheduler.h: where a VM should live. A pure library: no I/O, no clock, no globals; what time it
+ * is and what was measured is told to it. The controller and the simulator call the same functions.
  *
  * A scheduler holds the pool as it believes it to be: nodes with capacity and measured use, and VMs
  * with their reservations. Filters say no with a reason that is kept; scores rank the rest. Equal
@@ -18,7 +18,8 @@ struct scheduler;
 
 #define SCHED_NAME_MAX 64
 
-/* The three dimensions. CPU counts in thousandths of a vCPU, so measured use fits beside reserved. */
+/* The three dimensions. CPU counts in thousandths of a vCPU, so measured use fits beside reserved.
+ */
 struct sched_resources {
     uint64_t cpu_milli;
     uint64_t memory_mib;
@@ -51,7 +52,8 @@ struct sched_node {
 };
 
 struct sched_request {
-    const char *vm; /* the VM's name; for a migration it is placed already and its own share is not counted twice */
+    const char *vm; /* the VM's name; for a migration it is placed already and its own share is not
+                       counted twice */
     struct sched_resources need;
     const struct sched_label *selector; /* the node must carry each of them */
     size_t selector_count;
@@ -63,15 +65,17 @@ struct sched_request {
 struct sched_verdict {
     char node[SCHED_NAME_MAX];
     bool fits;
-    double score;    /* larger is better; only where it fits */
-    char filter[24]; /* "memory", "cpu", "bandwidth", "label", "anti-affinity", "drained", "lost", "node" */
+    double score;     /* larger is better; only where it fits */
+    char filter[24];  /* "memory", "cpu", "bandwidth", "label", "anti-affinity", "drained", "lost",
+                         "node" */
     char reason[160]; /* for people: "lacks memory: needs 2G, 512M free" */
 };
 
 struct sched_decision {
     char node[SCHED_NAME_MAX]; /* empty: no host fits */
     char summary[512];         /* one sentence: why this one, or what is missing and the closest */
-    struct sched_verdict *verdicts; /* one a node, in the order the nodes were added; only from explain */
+    struct sched_verdict
+        *verdicts; /* one a node, in the order the nodes were added; only from explain */
     size_t verdict_count;
 };
 
@@ -79,12 +83,13 @@ struct scheduler *scheduler_new(const struct sched_config *config, struct error 
 void scheduler_free(struct scheduler *scheduler);
 
 /* Adds a node or replaces what is known of it; its VMs stay. */
-int scheduler_set_node(struct scheduler *scheduler, const struct sched_node *node, struct error *err);
+int scheduler_set_node(struct scheduler *scheduler, const struct sched_node *node,
+                       struct error *err);
 /* A node that still holds VMs is ERROR_CONFLICT. */
 int scheduler_remove_node(struct scheduler *scheduler, const char *name, struct error *err);
 
-/* Records that @request->vm holds its reservation on @node; a VM placed elsewhere moves. Does not ask
- * whether it fits: reality is recorded as it is. */
+/* Records that @request->vm holds its reservation on @node; a VM placed elsewhere moves. Does not
+ * ask whether it fits: reality is recorded as it is. */
 int scheduler_place(struct scheduler *scheduler, const struct sched_request *request,
                     const char *node, struct error *err);
 /* Gives a VM's reservation back; unknown VMs are fine. */

@@ -1,9 +1,10 @@
 /*
  * guest.h: what the migration engine needs of a machine, and all it knows of one.
  *
- * The engine moves RAM pages and one block of machine state; it does not know KVM. pool-vmm gives it
- * the real machine, unit tests give it an array. Page numbers are RAM offset / 4096 (vmm/layout.h).
- * Functions return 0 or -1 with @err set, and are called from the engine's own thread.
+ * The engine moves RAM pages and one block of machine state; it does not know KVM. pool-vmm gives
+ * it the real machine, unit tests give it an array. Page numbers are RAM offset / 4096
+ * (vmm/layout.h). Functions return 0 or -1 with @err set, and are called from the engine's own
+ * thread.
  */
 #pragma once
 
@@ -14,16 +15,16 @@
 #include "common/error.h"
 
 struct migration_guest_ops {
-    /* Source. Starts recording writes; from then on each page written by anyone is reported once by a
-     * later dirty_sync(). */
+    /* Source. Starts recording writes; from then on each page written by anyone is reported once by
+     * a later dirty_sync(). */
     int (*dirty_start)(void *guest, struct error *err);
     /* Source. Stops recording. Slow: never inside the pause. */
     void (*dirty_stop)(void *guest);
     /* Source. ORs the pages written since they were last cleared into @bitmap (one bit a page,
      * little-endian 64-bit words, RAM size / 4096 bits): KVM's log and the VMM's own writes. */
     int (*dirty_sync)(void *guest, uint64_t *bitmap, struct error *err);
-    /* Source. Re-protects pages [@first, @first + @count), both multiples of 64 (or the end of RAM), so
-     * that their next write is seen: call just before reading them. */
+    /* Source. Re-protects pages [@first, @first + @count), both multiples of 64 (or the end of
+     * RAM), so that their next write is seen: call just before reading them. */
     int (*dirty_clear)(void *guest, uint64_t first, uint64_t count, struct error *err);
 
     /* Source. Stops all vCPUs and quiets the devices: when it returns nothing writes to RAM. */

@@ -2,9 +2,9 @@
  * device.h: what a machine knows of any device: how to quiet it, save it and bring it back.
  *
  * Order, all vCPUs stopped: pause() each (stop taking requests, finish those in flight, flush) ->
- * save() each -> the stream -> load() each on a machine built from the same command line -> resume()
- * each. resume(moved = true) means the guest has moved to this host: re-kick queues, re-signal
- * interrupts, announce. A source that runs on gets resume(moved = false).
+ * save() each -> the stream -> load() each on a machine built from the same command line ->
+ * resume() each. resume(moved = true) means the guest has moved to this host: re-kick queues,
+ * re-signal interrupts, announce. A source that runs on gets resume(moved = false).
  */
 #pragma once
 
@@ -30,8 +30,8 @@ struct device_ops {
     void (*free)(void *device);
 };
 
-/* How a machine keeps it. @name is its place and type ("pci-02 virtio-blk"), unique in the machine and
- * the same on both hosts, because it names the state in the stream. */
+/* How a machine keeps it. @name is its place and type ("pci-02 virtio-blk"), unique in the machine
+ * and the same on both hosts, because it names the state in the stream. */
 struct device {
     char name[48];
     const struct device_ops *ops;

@@ -3,8 +3,8 @@
  *
  * RAM is one memfd mapped once; KVM sees it as one or two slots (layout.h). Whatever the VMM itself
  * writes (rings, read buffers, completions) KVM's dirty log does not show, so each writer calls
- * guest_memory_mark_dirty(). The guest owns the contents and may change them at any time: copy, then
- * check, then use the copy.
+ * guest_memory_mark_dirty(). The guest owns the contents and may change them at any time: copy,
+ * then check, then use the copy.
  */
 #pragma once
 

@@ -2,8 +2,8 @@
  * irq.h: how devices interrupt the guest.
  *
  * Lines (GSI 0..23) belong to the in-kernel PICs and I/O APIC. Message-signalled interrupts go
- * either straight through KVM_SIGNAL_MSI or, for queues that are hot, by an irqfd and a route in the
- * kernel's routing table, so that a completion costs one eventfd write.
+ * either straight through KVM_SIGNAL_MSI or, for queues that are hot, by an irqfd and a route in
+ * the kernel's routing table, so that a completion costs one eventfd write.
  */
 #pragma once
 
@@ -29,7 +29,8 @@ int irq_send_message(struct irq_chip *chip, struct irq_message message, struct e
  * last set. Routes are few (one a queue vector); at most 256 in a machine. */
 struct irq_route;
 struct irq_route *irq_route_new(struct irq_chip *chip, struct error *err);
-/* A masked route (message NULL) is taken out of the table; what arrives meanwhile stays in the eventfd. */
+/* A masked route (message NULL) is taken out of the table; what arrives meanwhile stays in the
+ * eventfd. */
 int irq_route_set(struct irq_route *route, const struct irq_message *message, struct error *err);
 int irq_route_fd(const struct irq_route *route);
 /* True, and the eventfd emptied, where an interrupt is pending on a masked route (for the PBA). */

@@ -1,6 +1,6 @@
 /*
- * layout.h: the guest-physical address map. One place, because boot tables, ACPI, PCI and the memory
- * slots must agree.
+ * layout.h: the guest-physical address map. One place, because boot tables, ACPI, PCI and the
+ * memory slots must agree.
  *
  *   0x0000_0000  RAM: low part, up to LAYOUT_LOW_RAM_MAX (3 GiB)
  *     0x0000_7000    PVH start info / boot structures, GDT, identity page tables (below 640 KiB)
@@ -12,9 +12,9 @@
  *   0xfeff_c000  KVM identity map page, then 3 pages of TSS (Intel needs them)
  *   0x1_0000_0000  RAM: the part above LAYOUT_LOW_RAM_MAX
  *
- * A "RAM offset" is the position of a byte in the RAM memfd, holes left out: offset = GPA in the low
- * part, GPA - 4 GiB + LAYOUT_LOW_RAM_MAX in the high part. Dirty bitmaps and the migration stream
- * count RAM pages by RAM offset / 4096.
+ * A "RAM offset" is the position of a byte in the RAM memfd, holes left out: offset = GPA in the
+ * low part, GPA - 4 GiB + LAYOUT_LOW_RAM_MAX in the high part. Dirty bitmaps and the migration
+ * stream count RAM pages by RAM offset / 4096.
  */
 #pragma once
 

@@ -2,8 +2,8 @@
  * pci.h: one PCI Express root bus with the virtio devices on it.
  *
  * Configuration space by ECAM at LAYOUT_ECAM_START and by ports 0xcf8/0xcfc; BARs from the window
- * LAYOUT_PCI_MMIO_START, assigned by us before the guest looks, movable by the guest. All devices use
- * MSI-X. There are no bridges, no INTx and no hot plug yet.
+ * LAYOUT_PCI_MMIO_START, assigned by us before the guest looks, movable by the guest. All devices
+ * use MSI-X. There are no bridges, no INTx and no hot plug yet.
  */
 #pragma once
 
@@ -17,7 +17,8 @@
 
 struct pci_bus;
 
-/* What a PCI device needs of the machine it sits in. Everything is the machine's and outlives it. */
+/* What a PCI device needs of the machine it sits in. Everything is the machine's and outlives it.
+ */
 struct pci_host {
     struct guest_memory *memory;
     struct bus *ports;

@@ -1,9 +1,10 @@
 /*
- * devices.h: the virtio devices a machine can be given, each a function of the PCI bus it is put on.
+ * devices.h: the virtio devices a machine can be given, each a function of the PCI bus it is put
+ * on.
  *
- * Slots are taken in the order of the calls, so the same command line gives the same machine on both
- * hosts of a migration. Descriptors are taken over (closed with the device). Queues are served by
- * threads of the device's own (blk) or by the machine's event loop (the rest).
+ * Slots are taken in the order of the calls, so the same command line gives the same machine on
+ * both hosts of a migration. Descriptors are taken over (closed with the device). Queues are served
+ * by threads of the device's own (blk) or by the machine's event loop (the rest).
  */
 #pragma once
 
@@ -27,8 +28,8 @@ struct virtio_blk *virtio_blk_new(struct pci_bus *bus, int fd, bool read_only, c
 void virtio_blk_counters(const struct virtio_blk *blk, struct device_counters *counters);
 
 /* virtio-net on a tap opened with IFF_NO_PI | IFF_VNET_HDR. Quiet until resume(): a target of a
- * migration must not speak before it owns the VM. On resume(moved) it announces: RARP by itself, and
- * VIRTIO_NET_F_GUEST_ANNOUNCE for the guest, in 5 rounds from 50 to 550 ms. */
+ * migration must not speak before it owns the VM. On resume(moved) it announces: RARP by itself,
+ * and VIRTIO_NET_F_GUEST_ANNOUNCE for the guest, in 5 rounds from 50 to 550 ms. */
 struct virtio_net;
 struct virtio_net *virtio_net_new(struct pci_bus *bus, struct loop *loop, int tap_fd,
                                   const uint8_t mac[6], struct error *err);
@@ -39,7 +40,8 @@ int virtio_rng_new(struct pci_bus *bus, struct loop *loop, struct error *err);
 
 /* virtio-balloon; freed pages leave the memfd (fallocate punch hole). */
 struct virtio_balloon;
-struct virtio_balloon *virtio_balloon_new(struct pci_bus *bus, struct loop *loop, struct error *err);
+struct virtio_balloon *virtio_balloon_new(struct pci_bus *bus, struct loop *loop,
+                                          struct error *err);
 /* Asks the guest to keep only @keep_mib. The guest follows when it can. */
 void virtio_balloon_set(struct virtio_balloon *balloon, uint64_t keep_mib);
 /* What the guest keeps now in MiB; 0 where no driver has attached. */
