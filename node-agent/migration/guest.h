@@ -4,7 +4,8 @@
  * The engine moves RAM pages and one block of machine state; it does not know KVM. pool-vmm gives
  * it the real machine, unit tests give it an array. Page numbers are RAM offset / 4096
  * (vmm/layout.h). Functions return 0 or -1 with @err set, and are called from the engine's own
- * thread.
+ * threads: one at a time, except dirty_clear(), which the page streams call at the same time for
+ * different ranges.
  */
 #pragma once
 
@@ -36,11 +37,15 @@ struct migration_guest_ops {
     /* Source. The point of no return: from here on this process never runs the guest by itself. */
     void (*give_up)(void *guest);
 
-    /* Target. Loads the machine state; RAM is complete. The guest does not run. */
+    /* Target. Loads the machine state; RAM is complete. The guest does not run. Called once more,
+     * with newer RAM and state, where a pause led to nothing and the source tried again. */
     int (*load)(void *guest, const uint8_t *state, size_t size, struct error *err);
     /* Target. The source has given up: run at @epoch. @running_ns gets the CLOCK_MONOTONIC time the
      * vCPUs were let go. */
     int (*run)(void *guest, uint64_t epoch, int64_t *running_ns, struct error *err);
+    /* Target, may be NULL. Called right after run(): tells the network where the guest now lives;
+     * returns when the first announcement is out. */
+    void (*announce)(void *guest);
 };
 
 struct migration_guest {
