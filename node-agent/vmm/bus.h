@@ -1,9 +1,10 @@
 /*
  * bus.h: who answers at which address. Two instances in a machine: I/O ports and MMIO.
  *
- * Ranges are registered while no vCPU runs, except PCI BARs, which the guest may move: the bus
- * takes a read lock per access and a write lock per change. Handlers are called from vCPU threads,
- * several at a time; each device guards its own state. An address nobody claims reads as all ones.
+ * Ranges are registered while no vCPU runs, except PCI BARs, which the guest may move at any time.
+ * No lock is held while a handler runs, so a handler may add and remove ranges, its own included.
+ * Handlers are called from vCPU threads, several at a time; each device guards its own state. An
+ * address nobody claims, or an access that runs over the end of its range, reads as all ones.
  */
 #pragma once
 

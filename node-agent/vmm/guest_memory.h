@@ -26,6 +26,10 @@ struct guest_memory {
 int guest_memory_create(struct guest_memory *memory, uint64_t size, bool huge, struct error *err);
 void guest_memory_destroy(struct guest_memory *memory);
 
+/* Bytes of RAM below the PCI window, and above 4 GiB. */
+uint64_t guest_memory_low_size(const struct guest_memory *memory);
+uint64_t guest_memory_high_size(const struct guest_memory *memory);
+
 /* The host address of [@gpa, @gpa + @length), or NULL unless all of it is RAM and in one piece. */
 void *guest_memory_at(const struct guest_memory *memory, uint64_t gpa, uint64_t length);
 
@@ -36,3 +40,7 @@ int guest_memory_write(struct guest_memory *memory, uint64_t gpa, const void *fr
 /* Records that [@gpa, @gpa + @length) was written by the VMM, after the write. Any thread. Ranges
  * outside RAM are ignored: they were refused when the address was looked up. */
 void guest_memory_mark_dirty(struct guest_memory *memory, uint64_t gpa, uint64_t length);
+
+/* ORs the pages marked since the last take into @bitmap (one bit a page of RAM offset) and forgets
+ * them. A page marked meanwhile is in this take or in the next. */
+void guest_memory_take_own_dirty(struct guest_memory *memory, uint64_t *bitmap);

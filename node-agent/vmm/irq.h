@@ -12,7 +12,16 @@
 
 #include "common/error.h"
 
-struct irq_chip; /* the machine's; made by machine.c */
+struct irq_chip;
+
+/* For the machine: the VM behind @vm_fd, which stays the caller's, has its in-kernel irqchip
+ * already. Freed after all routes. */
+struct irq_chip *irq_chip_new(int vm_fd, struct error *err);
+void irq_chip_free(struct irq_chip *chip);
+
+/* Returns once every interrupt signalled on an unmasked route has reached the in-kernel irqchip:
+ * needed, devices quiet, before the local APICs are saved. */
+int irq_chip_drain(struct irq_chip *chip, struct error *err);
 
 struct irq_message {
     uint64_t address;
