@@ -1,0 +1,77 @@
+/* choose.c: filter, score, take the best; the node added first among equals. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "scheduler/explain.h"
+
+static const struct node *best_node(const struct scheduler *pool, const struct query *query)
+{
+    const struct node *best = NULL;
+    double best_score = 0;
+    for (size_t i = 0; i < pool->node_count; i++) {
+        const struct node *node = pool->nodes[i];
+        if (filter_node(query, node))
+            continue;
+        double score = score_node(pool->config.policy, query, node);
+        if (!best || score > best_score) {
+            best = node;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+/* Puts the outcome into @decision and, where nothing fits, into @err. */
+static int conclude(const struct scheduler *pool, const struct query *query,
+                    const struct node *best, struct sched_decision *decision, struct error *err)
+{
+    if (!best) {
+        explain_refusal(pool, query, decision->summary, sizeof decision->summary);
+        return error_set(err, ERROR_NO_CAPACITY, "%s", decision->summary);
+    }
+    memcpy(decision->node, best->name, sizeof decision->node);
+    explain_choice(pool, query, best, decision->summary, sizeof decision->summary);
+    return 0;
+}
+
+int scheduler_choose(const struct scheduler *pool, const struct sched_request *request,
+                     struct sched_decision *decision, struct error *err)
+{
+    struct query query;
+    *decision = (struct sched_decision){0};
+    if (query_init(&query, pool, request, err) < 0)
+        return -1;
+    return conclude(pool, &query, best_node(pool, &query), decision, err);
+}
+
+int scheduler_explain(const struct scheduler *pool, const struct sched_request *request,
+                      struct sched_decision *decision, struct error *err)
+{
+    struct query query;
+    *decision = (struct sched_decision){0};
+    if (query_init(&query, pool, request, err) < 0)
+        return -1;
+    decision->verdicts = calloc(pool->node_count + 1, sizeof *decision->verdicts);
+    if (!decision->verdicts)
+        return error_set(err, ERROR_FAILED, "out of memory for %zu verdicts", pool->node_count);
+    decision->verdict_count = pool->node_count;
+    for (size_t i = 0; i < pool->node_count; i++) {
+        const struct node *node = pool->nodes[i];
+        struct sched_verdict *verdict = &decision->verdicts[i];
+        memcpy(verdict->node, node->name, sizeof verdict->node);
+        unsigned failed = filter_node(&query, node);
+        verdict->fits = failed == 0;
+        if (failed)
+            explain_failure(&query, node, failed, verdict);
+        else
+            verdict->score = score_node(pool->config.policy, &query, node);
+    }
+    return conclude(pool, &query, best_node(pool, &query), decision, err);
+}
+
+void sched_decision_free(struct sched_decision *decision)
+{
+    free(decision->verdicts);
+    decision->verdicts = NULL;
+    decision->verdict_count = 0;
+}

@@ -1,0 +1,58 @@
+/* pool.h: the pool as the scheduler believes it to be. Private to scheduler/. */
+#pragma once
+
+#include "scheduler/name_map.h"
+#include "scheduler/scheduler.h"
+
+struct group;
+
+struct label {
+    char *key;
+    char *value;
+};
+
+struct node {
+    char name[SCHED_NAME_MAX];
+    size_t position; /* in scheduler.nodes: the order of being added */
+    struct sched_resources capacity;
+    struct sched_resources limit; /* what reservations may reach: capacity x overcommit */
+    struct sched_resources reserved;
+    struct sched_resources used;
+    struct label *labels;
+    size_t label_count;
+    bool drained;
+    bool lost;
+    struct vm *vms; /* a list through vm.next */
+    size_t vm_count;
+};
+
+struct vm {
+    char *name;
+    struct node *node;
+    struct sched_resources need;
+    struct group *group; /* of anti-affinity; NULL: none */
+    struct vm *next, *previous;
+    struct vm *group_next, *group_previous;
+};
+
+/* The VMs that must not share a node. Freed with its last member. */
+struct group {
+    char *name;
+    struct vm *members; /* a list through vm.group_next */
+};
+
+struct scheduler {
+    struct sched_config config;
+    struct node **nodes; /* in the order they were added */
+    size_t node_count, node_space;
+    struct name_map node_names;
+    struct name_map vm_names;
+    struct name_map group_names;
+};
+
+struct node *pool_find_node(const struct scheduler *pool, const char *name);
+struct vm *pool_find_vm(const struct scheduler *pool, const char *name);
+/* NULL for no group, and for one without members. */
+struct group *pool_find_group(const struct scheduler *pool, const char *name);
+/* The value a node's label has, or NULL. */
+const char *node_label(const struct node *node, const char *key);
