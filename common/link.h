@@ -31,6 +31,11 @@ int link_keys_load(const char *path, struct link_keys *keys, struct error *err);
 int link_keys_save(const char *path, const struct link_keys *keys, struct error *err);
 int link_keys_load_or_create(const char *path, struct link_keys *keys, struct error *err);
 
+#define LINK_HEX_SIZE 65
+/* A key as 64 hex digits, and back; @what names the key in the error. */
+void link_key_format(const uint8_t key[32], char out[LINK_HEX_SIZE]);
+int link_key_parse(const char *text, const char *what, uint8_t key[32], struct error *err);
+
 /* A join token: "vmpool1." and the base64url of the controller's address, its public key, and the
  * secret key of a pair made for this one join. The controller knows the pair's public half. */
 struct link_token {
@@ -60,13 +65,15 @@ struct link_server_events {
     void (*refused)(void *context, const char *address, const char *reason);
 };
 
-/* Binds @address ("0.0.0.0:7400", "[::]:7400"). A port in use is ERROR_CONFLICT and says whose
- * option to change. */
+/* Binds @address ("0.0.0.0:7400", "[::]:7400"; port 0 takes a free one). A port in use is
+ * ERROR_CONFLICT and says whose option to change. */
 struct link_server *link_server_open(struct loop *loop, const char *address,
                                      const struct link_keys *keys,
                                      const struct link_server_events *events, void *context,
                                      struct error *err);
 void link_server_close(struct link_server *server);
+/* host:port really bound, owned by the server. */
+const char *link_server_address(const struct link_server *server);
 /* Queues one message; never blocks. -1 where the peer's queue is full. */
 int link_server_send(struct link_server *server, const struct link_peer *peer, const void *data,
                      size_t size, struct error *err);
@@ -77,7 +84,9 @@ struct link_client_events {
     void (*connected)(void *context); /* handshake done; also after each reconnect */
     void (*disconnected)(void *context);
     void (*message)(void *context, const uint8_t *data, size_t size);
-    void (*refused)(void *context, const char *reason); /* the server does not accept our key */
+    /* The server does not accept our key, or is not the server whose key we were given. The client
+     * goes on trying; close it where that is pointless. */
+    void (*refused)(void *context, const char *reason);
 };
 
 /* Starts connecting and keeps reconnecting by itself, with heartbeats that notice a dead peer in 10
