@@ -24,9 +24,12 @@ struct migration_guest_ops {
     /* Source. ORs the pages written since they were last cleared into @bitmap (one bit a page,
      * little-endian 64-bit words, RAM size / 4096 bits): KVM's log and the VMM's own writes. */
     int (*dirty_sync)(void *guest, uint64_t *bitmap, struct error *err);
-    /* Source. Re-protects pages [@first, @first + @count), both multiples of 64 (or the end of
-     * RAM), so that their next write is seen: call just before reading them. */
-    int (*dirty_clear)(void *guest, uint64_t first, uint64_t count, struct error *err);
+    /* Source. Of pages [@first, @first + @count), both multiples of 64 (or the end of RAM),
+     * re-protects those set in @bitmap (of all RAM, as from dirty_sync()), so that their next write
+     * is seen: called just before they are read. The others must keep what was recorded of them: a
+     * page written since the last sync would be lost. (KVM_CLEAR_DIRTY_LOG takes just this.) */
+    int (*dirty_clear)(void *guest, const uint64_t *bitmap, uint64_t first, uint64_t count,
+                       struct error *err);
 
     /* Source. Stops all vCPUs and quiets the devices: when it returns nothing writes to RAM. */
     int (*pause)(void *guest, struct error *err);
@@ -37,7 +40,8 @@ struct migration_guest_ops {
     /* Source. The point of no return: from here on this process never runs the guest by itself. */
     void (*give_up)(void *guest);
 
-    /* Target. Loads the machine state; RAM is complete. The guest does not run. Called once more,
+    /* Target, whose RAM nobody wrote to before: a page never received counts as zeros.
+     * Loads the machine state; RAM is complete. The guest does not run. Called once more,
      * with newer RAM and state, where a pause led to nothing and the source tried again. */
     int (*load)(void *guest, const uint8_t *state, size_t size, struct error *err);
     /* Target. The source has given up: run at @epoch. @running_ns gets the CLOCK_MONOTONIC time the
