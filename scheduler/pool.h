@@ -1,7 +1,7 @@
 /* pool.h: the pool as the scheduler believes it to be. Private to scheduler/. */
 #pragma once
 
-#include "scheduler/name_map.h"
+#include "common/name_map.h"
 #include "scheduler/scheduler.h"
 
 struct group;

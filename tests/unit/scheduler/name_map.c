@@ -1,4 +1,4 @@
-#include "scheduler/name_map.h"
+#include "common/name_map.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* name_map.c: see name_map.h. Removal shifts followers back, so lookups never meet tombstones. */
-#include "scheduler/name_map.h"
+#include "common/name_map.h"
 
 #include <stdlib.h>
 #include <string.h>
