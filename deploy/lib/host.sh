@@ -131,7 +131,7 @@ host_set_clock() {
     local fifo go
     fifo=$(host_dir "$1")/clock
     mkfifo "$fifo"
-    # shellcheck disable=SC2016 # expands in the host
+    # shellcheck disable=SC2016,SC2094 # expands in the host; a FIFO
     host_exec "$1" sh -c 'echo; read -r now; date -s "@$now" >/dev/null' <"$fifo" 8>&- | {
         exec 7>"$fifo"
         read -r -t 20 go && printf '%s\n' "$EPOCHREALTIME$go" >&7
