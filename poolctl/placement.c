@@ -1,0 +1,43 @@
+#include "poolctl/placement.h"
+
+#include "poolctl/message.h"
+#include "poolctl/text.h"
+#include "poolctl/view.h"
+
+int placement_print(const struct invocation *call, const Vmpool__Placement *placement,
+                    struct error *err)
+{
+    struct view_style style = view_style_of(call);
+    json_t *json = message_to_json(&placement->base, err);
+    int result = -1;
+    if (!json)
+        return -1;
+    json_t *verdicts = json_object_get(json, "verdicts");
+    switch (style.format) {
+    case OUTPUT_JSON:
+    case OUTPUT_YAML:
+        result = view_document(&style, message_document("placement", json_incref(json), err), err);
+        break;
+    case OUTPUT_CSV:
+        result = view_list(&style, &view_verdicts, json_incref(verdicts), err);
+        break;
+    case OUTPUT_NAME:
+        if (placement->node[0])
+            (void)fprintf(style.terminal.out, "%s\n", placement->node);
+        result = 0;
+        break;
+    case OUTPUT_TABLE:
+        result = view_list(&style, &view_verdicts, json_incref(verdicts), err);
+        if (placement->node[0] && placement->summary[0]) {
+            (void)fputc('\n', style.terminal.out);
+            text_print_safe(style.terminal.out, placement->summary, true);
+            (void)fputc('\n', style.terminal.out);
+        }
+        break;
+    }
+    json_decref(json);
+    if (result == 0 && !placement->node[0])
+        return error_set(err, ERROR_NO_CAPACITY, "%s",
+                         placement->summary[0] ? placement->summary : "no node fits");
+    return result;
+}

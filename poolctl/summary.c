@@ -1,0 +1,141 @@
+#include "poolctl/summary.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/units.h"
+#include "poolctl/text.h"
+
+#define LABEL_WIDTH 10
+
+/* "  time      4.2 s in all" */
+static void line(FILE *out, const char *label, const char *text)
+{
+    (void)fprintf(out, "  %-*s", LABEL_WIDTH, label);
+    text_print_safe(out, text, false);
+    (void)fputc('\n', out);
+}
+
+static const char *milliseconds(uint64_t us, char *out, size_t size)
+{
+    (void)snprintf(out, size, us < 100000 ? "%.1f ms" : "%.0f ms", (double)us / 1000);
+    return out;
+}
+
+/* The items of the pause that took any time; they add up to the whole. */
+static void pause_text(const Vmpool__MigrationPause *pause, char *out, size_t size)
+{
+    const struct {
+        const char *name;
+        uint64_t us;
+    } items[] = {
+        {"stop", pause->stop_us},
+        {"last pages", pause->last_pages_us},
+        {"device state", pause->device_state_us},
+        {"verify", pause->verify_us},
+        {"handover", pause->handover_us},
+        {"activate", pause->activate_us},
+    };
+    char time[32];
+    const char *before = ": ";
+    size_t used =
+        (size_t)snprintf(out, size, "%s", milliseconds(pause->total_us, time, sizeof time));
+    for (size_t i = 0; i < sizeof items / sizeof items[0]; i++) {
+        if (items[i].us == 0 || used >= size)
+            continue;
+        used += (size_t)snprintf(out + used, size - used, "%s%s %s", before, items[i].name,
+                                 milliseconds(items[i].us, time, sizeof time));
+        before = ", ";
+    }
+    if (pause->announce_us && used < size)
+        (void)snprintf(out + used, size - used, "; network told %s after the guest ran again",
+                       milliseconds(pause->announce_us, time, sizeof time));
+}
+
+void summary_migration(const struct invocation *call, const Vmpool__MigrationProgress *migration)
+{
+    FILE *out = call->terminal.out;
+    char text[512];
+    char bytes[24];
+    char ram[24];
+    char time[32];
+    (void)snprintf(text, sizeof text,
+                   "%u; %s sent of %s RAM: %" PRIu64 " pages, and %" PRIu64 " zero pages as such",
+                   migration->round, units_format_bytes(migration->wire_bytes, bytes, sizeof bytes),
+                   units_format_bytes(migration->ram_bytes, ram, sizeof ram), migration->pages_sent,
+                   migration->pages_zero);
+    line(out, "rounds", text);
+    (void)snprintf(text, sizeof text, "%s in all, over %u stream%s%s",
+                   units_format_ms(migration->elapsed_us / 1000, time, sizeof time),
+                   migration->streams, migration->streams == 1 ? "" : "s",
+                   migration->encrypted ? ", encrypted" : ", NOT encrypted");
+    line(out, "time", text);
+    if (migration->pause) {
+        pause_text(migration->pause, text, sizeof text);
+        line(out, "pause", text);
+    }
+    line(out, "verified",
+         migration->verified ? "yes: RAM and device state are equal on both sides"
+                             : "no (ask for it with --verify)");
+    if (migration->text[0])
+        line(out, "note", migration->text);
+}
+
+static void migrated(const struct invocation *call, const Vmpool__Job *job, const char *from)
+{
+    FILE *out = call->terminal.out;
+    const char *source = job->from_node[0] ? job->from_node : from;
+    const char *target = job->to_node[0]  ? job->to_node
+                         : job->placement ? job->placement->node
+                                          : "";
+    text_print_safe(out, job->subject, false);
+    (void)fprintf(out, " moved");
+    if (source && source[0])
+        (void)fprintf(out, " from %s", source);
+    if (target[0])
+        (void)fprintf(out, " to %s", target);
+    (void)fprintf(out, ".\n");
+    if (job->placement && job->placement->summary[0])
+        line(out, "why", job->placement->summary);
+    if (job->migration)
+        summary_migration(call, job->migration);
+}
+
+static void created(const struct invocation *call, const Vmpool__Job *job)
+{
+    FILE *out = call->terminal.out;
+    const Vmpool__Placement *placement = job->placement;
+    (void)fprintf(out, "%s ", job->subject);
+    if (placement && placement->node[0])
+        (void)fprintf(out, "is on %s.\n", placement->node);
+    else
+        (void)fprintf(out, "is created.\n");
+    if (placement && placement->summary[0])
+        line(out, "why", placement->summary);
+    if (!invocation_has(call, "quiet"))
+        (void)fprintf(call->terminal.err, "Its console: poolctl vm console %s\n", job->subject);
+}
+
+void summary_print(const struct invocation *call, const Vmpool__Job *job, const char *from)
+{
+    FILE *out = call->terminal.out;
+    char time[32];
+    if (invocation_has(call, "quiet"))
+        return;
+    if (strcmp(job->kind, "vm-migrate") == 0) {
+        migrated(call, job, from);
+    } else if (strcmp(job->kind, "vm-create") == 0) {
+        created(call, job);
+    } else {
+        uint64_t took_ms = job->ended_wall_ms > job->created_wall_ms
+                               ? job->ended_wall_ms - job->created_wall_ms
+                               : 0;
+        (void)fprintf(out, "%s %s: done in %s", job->kind, job->subject,
+                      units_format_ms(took_ms, time, sizeof time));
+        if (job->text[0]) {
+            (void)fprintf(out, ": ");
+            text_print_safe(out, job->text, false);
+        }
+        (void)fputc('\n', out);
+    }
+}
