@@ -21,6 +21,7 @@ struct device_state {
     size_t size;
 };
 
+/* pause and resume may be NULL where there is nothing to do. */
 struct device_ops {
     int (*pause)(void *device, struct error *err);
     int (*save)(void *device, struct device_state *state, struct error *err);
