@@ -1,0 +1,31 @@
+/* vmm_internal.h: the process as vmm.c and requests.c see it. */
+#pragma once
+
+#include "common/loop.h"
+#include "node-agent/vmm/console.h"
+#include "node-agent/vmm/control.h"
+#include "node-agent/vmm/lifecycle.h"
+#include "node-agent/vmm/machine.h"
+#include "node-agent/vmm/options.h"
+
+struct vmm {
+    const struct options *options;
+    struct loop *loop;
+    struct machine_config config;
+    struct machine_events machine_events;
+    struct kvm_cpuid2 *baseline;
+    struct machine *machine;
+    struct console *console;
+    struct control *control; /* NULL: run by hand */
+    struct lifecycle life;
+    int64_t started_wall_ms;
+    int exit_status;
+};
+
+/* One request from the control socket. */
+void vmm_on_request(void *context, const struct control_ticket *ticket,
+                    const Vmpool__VmmRequest *request);
+
+/* Completes @reply with the status and sends it: as the answer to @ticket, or, NULL, as an event to
+ * all. */
+void vmm_send(struct vmm *vmm, const struct control_ticket *ticket, Vmpool__VmmReply *reply);
