@@ -1,0 +1,226 @@
+#include "node-agent/migration/page_receiver.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "node-agent/migration/event.h"
+#include "node-agent/migration/pages.h"
+
+/* ---------------------------------------------------------------- one frame */
+
+static void touch(struct page_receiver *receiver, struct run run)
+{
+    for (uint64_t page = run.first; page < run.first + run.count;) {
+        uint64_t bits = ~0ull << (page % 64);
+        uint64_t next = (page / 64 + 1) * 64;
+        if (next > run.first + run.count) {
+            bits &= ~0ull >> (next - run.first - run.count);
+            next = run.first + run.count;
+        }
+        atomic_fetch_or_explicit(&receiver->touched[page / 64], bits, memory_order_relaxed);
+        page = next;
+    }
+}
+
+/* Zeros are written only where something else may be: other pages are holes and stay so. */
+static void put_zeros(struct page_receiver *receiver, const struct run *runs, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        for (uint64_t page = runs[i].first; page < runs[i].first + runs[i].count; page++)
+            if (atomic_load_explicit(&receiver->touched[page / 64], memory_order_relaxed) >>
+                    (page % 64) &
+                1)
+                memset(receiver->guest->ram + page * PAGE_BYTES, 0, PAGE_BYTES);
+}
+
+/* The ciphertext is in the in buffer: it is opened straight into RAM. A tag that is wrong in the
+ * end fails the migration, and RAM with it. */
+static int put_sealed(struct page_inlet *inlet, const uint8_t *data, const struct run *runs,
+                      unsigned count, struct error *err)
+{
+    uint8_t *ram = inlet->receiver->guest->ram;
+    for (unsigned i = 0; i < count; i++) {
+        size_t size = runs[i].count * PAGE_BYTES;
+        if (seal_update(inlet->channel.open, data, size, ram + runs[i].first * PAGE_BYTES, err) < 0)
+            return -1;
+        data += size;
+    }
+    return 0;
+}
+
+static int put_plain(struct page_inlet *inlet, const struct run *runs, unsigned count,
+                     struct error *err)
+{
+    struct iovec parts[STREAM_RUNS_MAX];
+    for (unsigned i = 0; i < count; i++)
+        parts[i] = (struct iovec){inlet->receiver->guest->ram + runs[i].first * PAGE_BYTES,
+                                  runs[i].count * PAGE_BYTES};
+    return channel_read(&inlet->channel, parts, count, err);
+}
+
+/* Pages of @runs; the table has been read and, where sealed, opened. */
+static int take_pages(struct page_inlet *inlet, const struct frame *frame, const uint8_t *table,
+                      const uint8_t *sealed_data, struct error *err)
+{
+    struct page_receiver *receiver = inlet->receiver;
+    struct run runs[STREAM_RUNS_MAX];
+    uint64_t pages = 0;
+    if (stream_get_runs(table, frame, receiver->guest->ram_bytes / PAGE_BYTES, runs, &pages, err) <
+        0)
+        return -1;
+    if (frame->type == FRAME_ZEROS) {
+        put_zeros(receiver, runs, frame->runs);
+        atomic_fetch_add(&receiver->pages_zero, pages);
+        return 0;
+    }
+    for (unsigned i = 0; i < frame->runs; i++)
+        touch(receiver, runs[i]);
+    atomic_fetch_add(&receiver->pages_received, pages);
+    return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
+                       : put_plain(inlet, runs, frame->runs, err);
+}
+
+static int end_round(struct page_inlet *inlet, const struct frame *frame, struct error *err)
+{
+    uint32_t last = atomic_load(&inlet->round);
+    if (frame->argument != (uint64_t)last + 1)
+        return error_set(err, ERROR_FAILED, "round %llu ends after round %u",
+                         (unsigned long long)frame->argument, last);
+    atomic_store(&inlet->round, last + 1);
+    event_raise(inlet->receiver->wake_fd);
+    return 0;
+}
+
+static int take_sealed(struct page_inlet *inlet, const struct frame *frame, struct error *err)
+{
+    struct channel *channel = &inlet->channel;
+    size_t whole = STREAM_HEADER_BYTES + frame->length + STREAM_TAG_BYTES;
+    if (channel_need(channel, whole, false, err) <= 0)
+        return -1;
+    const uint8_t *at = channel->in + channel->in_start;
+    const uint8_t *body = at + STREAM_HEADER_BYTES;
+    uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES];
+    size_t table_bytes = frame->runs * STREAM_RUN_BYTES;
+    if (seal_begin(channel->open, at, err) < 0 ||
+        (table_bytes && seal_update(channel->open, body, table_bytes, table, err) < 0))
+        return -1;
+    if (frame->runs && take_pages(inlet, frame, table, body + table_bytes, err) < 0)
+        return -1;
+    if (seal_open_end(channel->open, body + frame->length, err) < 0)
+        return -1;
+    channel->in_start += whole;
+    return frame->type == FRAME_ROUND_END ? end_round(inlet, frame, err) : 0;
+}
+
+static int take_plain(struct page_inlet *inlet, const struct frame *frame, struct error *err)
+{
+    struct channel *channel = &inlet->channel;
+    size_t head = STREAM_HEADER_BYTES + frame->runs * STREAM_RUN_BYTES;
+    if (channel_need(channel, head, true, err) <= 0)
+        return -1;
+    const uint8_t *table = channel->in + channel->in_start + STREAM_HEADER_BYTES;
+    channel->in_start += head;
+    if (frame->type == FRAME_ROUND_END)
+        return end_round(inlet, frame, err);
+    return take_pages(inlet, frame, table, NULL, err);
+}
+
+/* 1: a frame was taken, 0: the source closed the stream, -1: failed. */
+static int take_frame(struct page_inlet *inlet, struct error *err)
+{
+    struct channel *channel = &inlet->channel;
+    bool sealed = channel->open != NULL;
+    int got = channel_need(channel, STREAM_HEADER_BYTES, !sealed, err);
+    if (got <= 0)
+        return got;
+    struct frame frame;
+    if (stream_get_frame(channel->in + channel->in_start, PATH_PAGES, &frame, err) < 0)
+        return -1;
+    return (sealed ? take_sealed(inlet, &frame, err) : take_plain(inlet, &frame, err)) < 0 ? -1 : 1;
+}
+
+/* ---------------------------------------------------------------- threads */
+
+static void *run_inlet(void *argument)
+{
+    struct page_inlet *inlet = argument;
+    struct page_receiver *receiver = inlet->receiver;
+    struct error err = ERROR_INIT;
+    int taken;
+    while ((taken = take_frame(inlet, &err)) > 0)
+        continue;
+    if (taken == 0)
+        error_set(&err, ERROR_UNREACHABLE, "the source closed a page stream");
+    (void)pthread_mutex_lock(&receiver->lock);
+    if (receiver->failure.kind == ERROR_NONE)
+        receiver->failure = err.kind == ERROR_NONE
+                                ? (struct error){ERROR_FAILED, "a page stream ended inside a frame"}
+                                : err;
+    (void)pthread_mutex_unlock(&receiver->lock);
+    event_raise(receiver->wake_fd);
+    return NULL;
+}
+
+int page_receiver_init(struct page_receiver *receiver, const struct migration_guest *guest,
+                       int stop_fd, int wake_fd, struct error *err)
+{
+    *receiver = (struct page_receiver){.guest = guest, .stop_fd = stop_fd, .wake_fd = wake_fd};
+    (void)pthread_mutex_init(&receiver->lock, NULL);
+    for (unsigned i = 0; i < MIGRATION_STREAMS_MAX; i++)
+        receiver->inlets[i] = (struct page_inlet){.receiver = receiver, .channel = {.fd = -1}};
+    receiver->touched =
+        calloc(bitmap_words(guest->ram_bytes / PAGE_BYTES), sizeof(*receiver->touched));
+    return receiver->touched ? 0 : error_set(err, ERROR_FAILED, "out of memory for a page bitmap");
+}
+
+int page_receiver_start(struct page_receiver *receiver, struct error *err)
+{
+    for (unsigned i = 0; i < receiver->count; i++) {
+        struct page_inlet *inlet = &receiver->inlets[i];
+        int number = event_thread(&inlet->thread, run_inlet, inlet);
+        if (number != 0)
+            return error_errno(err, number, "cannot start a page stream");
+        inlet->started = true;
+    }
+    return 0;
+}
+
+void page_receiver_stop(struct page_receiver *receiver)
+{
+    for (unsigned i = 0; i < MIGRATION_STREAMS_MAX; i++) {
+        struct page_inlet *inlet = &receiver->inlets[i];
+        if (inlet->started)
+            (void)pthread_join(inlet->thread, NULL);
+        channel_close(&inlet->channel);
+        inlet->started = false;
+    }
+    free(receiver->touched);
+    receiver->touched = NULL;
+    (void)pthread_mutex_destroy(&receiver->lock);
+}
+
+int64_t page_receiver_round(struct page_receiver *receiver, struct error *err)
+{
+    (void)pthread_mutex_lock(&receiver->lock);
+    bool failed = receiver->failure.kind != ERROR_NONE;
+    if (failed)
+        *err = receiver->failure;
+    (void)pthread_mutex_unlock(&receiver->lock);
+    if (failed)
+        return -1;
+    uint32_t round = UINT32_MAX;
+    for (unsigned i = 0; i < receiver->count; i++) {
+        uint32_t own = atomic_load(&receiver->inlets[i].round);
+        if (own < round)
+            round = own;
+    }
+    return receiver->count ? round : 0;
+}
+
+uint64_t page_receiver_bytes(const struct page_receiver *receiver)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < receiver->count; i++)
+        bytes += atomic_load(&receiver->inlets[i].channel.received);
+    return bytes;
+}

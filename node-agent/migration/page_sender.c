@@ -1,0 +1,361 @@
+#include "node-agent/migration/page_sender.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "node-agent/migration/event.h"
+#include "node-agent/migration/pages.h"
+
+#define PIECE_PAGES        1024u    /* claimed at once: 4 MiB */
+#define HOLE_PIECE_PAGES   1048576u /* of a hole: 4 GiB */
+#define SEALED_FRAME_PAGES 32u      /* 128 KiB: the ciphertext is still in the cache when sent */
+
+struct page_frame {
+    struct run data[STREAM_RUNS_MAX], zeros[STREAM_RUNS_MAX];
+    unsigned data_runs, zero_runs;
+    uint64_t data_pages;
+    uint8_t head[STREAM_HEADER_BYTES + STREAM_RUNS_MAX * STREAM_RUN_BYTES];
+    uint8_t *sealed; /* room for one sealed frame; NULL where plain */
+};
+
+/* ---------------------------------------------------------------- sending frames */
+
+static int wait_for_bandwidth(struct page_stream *stream, uint64_t bytes, struct error *err)
+{
+    int64_t wait_ns = pacer_take(&stream->sender->pacer, bytes, clock_monotonic_ns());
+    if (wait_ns <= 0)
+        return 0;
+    struct pollfd stop = {.fd = stream->sender->stop_fd, .events = POLLIN};
+    struct timespec timeout = {.tv_sec = wait_ns / 1000000000, .tv_nsec = wait_ns % 1000000000};
+    if (ppoll(&stop, 1, &timeout, NULL) > 0)
+        return error_set(err, ERROR_CONFLICT, "stopped");
+    return 0;
+}
+
+/* Payload: the run table at head + header, then @pages_runs' pages if they are data. */
+static int send_sealed(struct page_stream *stream, const struct frame *frame, bool data,
+                       struct error *err)
+{
+    struct page_frame *own = stream->frame;
+    struct seal *seal = stream->channel.seal;
+    const uint8_t *ram = stream->sender->guest->ram;
+    size_t table = frame->runs * STREAM_RUN_BYTES;
+    uint8_t *at = own->sealed;
+    memcpy(at, own->head, STREAM_HEADER_BYTES);
+    if (seal_begin(seal, at, err) < 0)
+        return -1;
+    at += STREAM_HEADER_BYTES;
+    if (table && seal_update(seal, own->head + STREAM_HEADER_BYTES, table, at, err) < 0)
+        return -1;
+    at += table;
+    for (unsigned i = 0; data && i < frame->runs; i++) {
+        size_t size = own->data[i].count * PAGE_BYTES;
+        if (seal_update(seal, ram + own->data[i].first * PAGE_BYTES, size, at, err) < 0)
+            return -1;
+        at += size;
+    }
+    if (seal_end(seal, at, err) < 0)
+        return -1;
+    at += STREAM_TAG_BYTES;
+    struct iovec part = {own->sealed, (size_t)(at - own->sealed)};
+    return channel_write(&stream->channel, &part, 1, err);
+}
+
+static int send_plain(struct page_stream *stream, const struct frame *frame, bool data,
+                      struct error *err)
+{
+    struct page_frame *own = stream->frame;
+    struct iovec parts[STREAM_RUNS_MAX + 1];
+    size_t count = 0;
+    parts[count++] =
+        (struct iovec){own->head, STREAM_HEADER_BYTES + frame->runs * STREAM_RUN_BYTES};
+    for (unsigned i = 0; data && i < frame->runs; i++)
+        parts[count++] =
+            (struct iovec){stream->sender->guest->ram + own->data[i].first * PAGE_BYTES,
+                           own->data[i].count * PAGE_BYTES};
+    return channel_write(&stream->channel, parts, count, err);
+}
+
+static int send_frame(struct page_stream *stream, enum frame_type type, const struct run *runs,
+                      unsigned count, uint64_t pages, struct error *err)
+{
+    struct page_frame *own = stream->frame;
+    bool data = type == FRAME_PAGES;
+    uint64_t length = count * STREAM_RUN_BYTES + (data ? pages * PAGE_BYTES : 0);
+    struct frame frame = {.type = (uint8_t)type,
+                          .runs = (uint16_t)count,
+                          .length = (uint32_t)length,
+                          .argument = stream->sender->round.number};
+    stream_put_frame(own->head, &frame);
+    for (unsigned i = 0; i < count; i++)
+        stream_put_run(own->head + STREAM_HEADER_BYTES + (size_t)i * STREAM_RUN_BYTES, runs[i]);
+    if (wait_for_bandwidth(stream, STREAM_HEADER_BYTES + length, err) < 0)
+        return -1;
+    return stream->channel.seal ? send_sealed(stream, &frame, data, err)
+                                : send_plain(stream, &frame, data, err);
+}
+
+static int flush_data(struct page_stream *stream, struct error *err)
+{
+    struct page_frame *own = stream->frame;
+    if (own->data_runs == 0)
+        return 0;
+    if (send_frame(stream, FRAME_PAGES, own->data, own->data_runs, own->data_pages, err) < 0)
+        return -1;
+    atomic_fetch_add(&stream->sender->pages_sent, own->data_pages);
+    own->data_runs = 0;
+    own->data_pages = 0;
+    return 0;
+}
+
+static int flush_zeros(struct page_stream *stream, struct error *err)
+{
+    struct page_frame *own = stream->frame;
+    if (own->zero_runs == 0)
+        return 0;
+    if (send_frame(stream, FRAME_ZEROS, own->zeros, own->zero_runs, 0, err) < 0)
+        return -1;
+    own->zero_runs = 0;
+    return 0;
+}
+
+/* Appends @page to the runs; false where the table is full. */
+static bool append(struct run *runs, unsigned *count, uint64_t page)
+{
+    if (*count > 0) {
+        struct run *last = &runs[*count - 1];
+        if (last->first + last->count == page && last->count < STREAM_RUN_PAGES_MAX) {
+            last->count++;
+            return true;
+        }
+    }
+    if (*count == STREAM_RUNS_MAX)
+        return false;
+    runs[(*count)++] = (struct run){.first = page, .count = 1};
+    return true;
+}
+
+static int send_data(struct page_stream *stream, uint64_t page, struct error *err)
+{
+    struct page_frame *own = stream->frame;
+    uint64_t most = stream->channel.seal ? SEALED_FRAME_PAGES : STREAM_FRAME_PAGES_MAX;
+    if (!append(own->data, &own->data_runs, page)) {
+        if (flush_data(stream, err) < 0)
+            return -1;
+        (void)append(own->data, &own->data_runs, page);
+    }
+    return ++own->data_pages == most ? flush_data(stream, err) : 0;
+}
+
+static int send_zero(struct page_stream *stream, uint64_t page, struct error *err)
+{
+    struct page_frame *own = stream->frame;
+    if (append(own->zeros, &own->zero_runs, page))
+        return 0;
+    if (flush_zeros(stream, err) < 0)
+        return -1;
+    (void)append(own->zeros, &own->zero_runs, page);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- pieces of a round */
+
+struct piece {
+    uint64_t first, end; /* pages; first is a multiple of 64 */
+};
+
+/* Takes the next piece that has dirty pages; in the first round a big hole is one piece. */
+static bool claim(struct page_sender *sender, struct piece *piece)
+{
+    uint64_t pages = sender->guest->ram_bytes / PAGE_BYTES;
+    (void)pthread_mutex_lock(&sender->lock);
+    uint64_t first = sender->cursor;
+    while (first < pages && sender->round.bitmap[first / 64] == 0)
+        first += 64;
+    uint64_t size = PIECE_PAGES;
+    if (sender->round.first && first < pages) {
+        uint64_t hole = (page_next_data(sender->guest, first) - first) & ~63ull;
+        if (hole > size)
+            size = hole < HOLE_PIECE_PAGES ? hole : HOLE_PIECE_PAGES;
+    }
+    piece->first = first;
+    piece->end = first + size < pages ? first + size : pages;
+    if (first < pages)
+        sender->cursor = piece->end;
+    else
+        sender->cursor = pages;
+    (void)pthread_mutex_unlock(&sender->lock);
+    return first < pages;
+}
+
+/* The first round: every page is in the bitmap, holes are skipped, and zeros need not be told, for
+ * the target's RAM is zeros. Holes are looked for after the piece was re-protected, so that a page
+ * written there from now on is in the log. */
+static int send_first(struct page_stream *stream, const struct piece *piece, struct error *err)
+{
+    const struct migration_guest *guest = stream->sender->guest;
+    uint64_t data = 0;
+    uint64_t page = page_next_data(guest, piece->first);
+    while (page < piece->end) {
+        if (page_is_zero(guest->ram + page * PAGE_BYTES)) {
+            page = page_next_data(guest, page + 1);
+            continue;
+        }
+        if (send_data(stream, page++, err) < 0)
+            return -1;
+        data++;
+    }
+    atomic_fetch_add(&stream->sender->pages_zero, piece->end - piece->first - data);
+    return 0;
+}
+
+static int send_dirty(struct page_stream *stream, const struct piece *piece, struct error *err)
+{
+    struct page_sender *sender = stream->sender;
+    uint64_t zeros = 0;
+    for (uint64_t first = piece->first; first < piece->end; first += 64) {
+        uint64_t word = sender->round.bitmap[first / 64];
+        for (; word; word &= word - 1) {
+            uint64_t page = first + (uint64_t)__builtin_ctzll(word);
+            bool zero = page_is_zero(sender->guest->ram + page * PAGE_BYTES);
+            if ((zero ? send_zero(stream, page, err) : send_data(stream, page, err)) < 0)
+                return -1;
+            zeros += zero;
+        }
+    }
+    atomic_fetch_add(&sender->pages_zero, zeros);
+    return 0;
+}
+
+static int send_round(struct page_stream *stream, struct error *err)
+{
+    struct page_sender *sender = stream->sender;
+    const struct page_round *round = &sender->round;
+    struct piece piece;
+    while (claim(sender, &piece)) {
+        if (round->clear &&
+            sender->guest->ops->dirty_clear(sender->guest->self, round->bitmap, piece.first,
+                                            piece.end - piece.first, err) < 0)
+            return error_wrap(err, "cannot clear the dirty log");
+        if ((round->first ? send_first(stream, &piece, err) : send_dirty(stream, &piece, err)) < 0)
+            return -1;
+    }
+    if (flush_data(stream, err) < 0 || flush_zeros(stream, err) < 0)
+        return -1;
+    return send_frame(stream, FRAME_ROUND_END, NULL, 0, 0, err);
+}
+
+/* ---------------------------------------------------------------- threads */
+
+static bool wait_for_round(struct page_sender *sender, uint32_t last)
+{
+    (void)pthread_mutex_lock(&sender->lock);
+    while (!sender->quit && sender->round.number == last)
+        (void)pthread_cond_wait(&sender->changed, &sender->lock);
+    bool quit = sender->quit;
+    (void)pthread_mutex_unlock(&sender->lock);
+    return !quit;
+}
+
+static void *run_stream(void *argument)
+{
+    struct page_stream *stream = argument;
+    struct page_sender *sender = stream->sender;
+    uint32_t last = 0;
+    while (wait_for_round(sender, last)) {
+        struct error err = ERROR_INIT;
+        last = sender->round.number; /* stands still until all threads have finished it */
+        int sent = send_round(stream, &err);
+        (void)pthread_mutex_lock(&sender->lock);
+        sender->busy--;
+        if (sent < 0 && sender->failure.kind == ERROR_NONE)
+            sender->failure = err;
+        bool tell = sender->busy == 0 || sent < 0;
+        (void)pthread_mutex_unlock(&sender->lock);
+        if (tell)
+            event_raise(sender->wake_fd);
+        if (sent < 0)
+            break;
+    }
+    return NULL;
+}
+
+void page_sender_init(struct page_sender *sender, const struct migration_guest *guest,
+                      uint64_t bandwidth_bps, int stop_fd, int wake_fd)
+{
+    *sender = (struct page_sender){.guest = guest, .stop_fd = stop_fd, .wake_fd = wake_fd};
+    pacer_init(&sender->pacer, bandwidth_bps);
+    (void)pthread_mutex_init(&sender->lock, NULL);
+    (void)pthread_cond_init(&sender->changed, NULL);
+    for (unsigned i = 0; i < MIGRATION_STREAMS_MAX; i++)
+        sender->streams[i] = (struct page_stream){.sender = sender, .channel = {.fd = -1}};
+}
+
+int page_sender_start(struct page_sender *sender, struct error *err)
+{
+    size_t sealed = STREAM_HEADER_BYTES + STREAM_RUNS_MAX * STREAM_RUN_BYTES +
+                    SEALED_FRAME_PAGES * PAGE_BYTES + STREAM_TAG_BYTES;
+    for (unsigned i = 0; i < sender->count; i++) {
+        struct page_stream *stream = &sender->streams[i];
+        stream->frame = calloc(1, sizeof(*stream->frame));
+        if (stream->frame && stream->channel.seal)
+            stream->frame->sealed = malloc(sealed);
+        if (!stream->frame || (stream->channel.seal && !stream->frame->sealed))
+            return error_set(err, ERROR_FAILED, "out of memory for a page stream");
+        int number = event_thread(&stream->thread, run_stream, stream);
+        if (number != 0)
+            return error_errno(err, number, "cannot start a page stream");
+        stream->started = true;
+    }
+    return 0;
+}
+
+void page_sender_stop(struct page_sender *sender)
+{
+    (void)pthread_mutex_lock(&sender->lock);
+    sender->quit = true;
+    (void)pthread_cond_broadcast(&sender->changed);
+    (void)pthread_mutex_unlock(&sender->lock);
+    for (unsigned i = 0; i < MIGRATION_STREAMS_MAX; i++) {
+        struct page_stream *stream = &sender->streams[i];
+        if (stream->started)
+            (void)pthread_join(stream->thread, NULL);
+        if (stream->frame)
+            free(stream->frame->sealed);
+        free(stream->frame);
+        channel_close(&stream->channel);
+    }
+    pacer_destroy(&sender->pacer);
+    (void)pthread_cond_destroy(&sender->changed);
+    (void)pthread_mutex_destroy(&sender->lock);
+}
+
+void page_sender_begin_round(struct page_sender *sender, const struct page_round *round)
+{
+    (void)pthread_mutex_lock(&sender->lock);
+    sender->round = *round;
+    sender->cursor = 0;
+    sender->busy = sender->count;
+    (void)pthread_cond_broadcast(&sender->changed);
+    (void)pthread_mutex_unlock(&sender->lock);
+}
+
+int page_sender_round_sent(struct page_sender *sender, struct error *err)
+{
+    (void)pthread_mutex_lock(&sender->lock);
+    int result = sender->failure.kind != ERROR_NONE ? -1 : sender->busy == 0;
+    if (result < 0)
+        *err = sender->failure;
+    (void)pthread_mutex_unlock(&sender->lock);
+    return result;
+}
+
+uint64_t page_sender_bytes(const struct page_sender *sender)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < sender->count; i++)
+        bytes += atomic_load(&sender->streams[i].channel.sent);
+    return bytes;
+}

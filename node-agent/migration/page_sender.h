@@ -1,0 +1,69 @@
+/*
+ * page_sender.h: the page streams of a source: N threads that share the dirty pages of a round.
+ *
+ * A thread claims a piece of the round's bitmap, re-protects its pages, then looks at and sends
+ * them; so a page written after it was looked at is in the dirty log. Whoever is faster claims
+ * more.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "node-agent/migration/channel.h"
+#include "node-agent/migration/guest.h"
+#include "node-agent/migration/migration.h"
+#include "node-agent/migration/pacer.h"
+
+struct page_frame; /* one that is being filled */
+
+struct page_stream {
+    struct page_sender *sender;
+    struct channel channel;
+    pthread_t thread;
+    bool started;
+    struct page_frame *frame;
+};
+
+/* What a round is made of. */
+struct page_round {
+    uint32_t number;
+    const uint64_t *bitmap; /* unchanged until the round is over */
+    bool clear; /* re-protect pages before they are read; not while the guest is stopped */
+    bool first; /* nothing was sent before: zero pages and holes need not be */
+};
+
+struct page_sender {
+    const struct migration_guest *guest;
+    struct pacer pacer;
+    int stop_fd; /* eventfd: readable once threads shall end */
+    int wake_fd; /* eventfd of the engine, written when a round has been sent or a thread failed */
+    unsigned count;
+    struct page_stream streams[MIGRATION_STREAMS_MAX];
+
+    pthread_mutex_t lock; /* for all below that is not atomic */
+    pthread_cond_t changed;
+    struct page_round round;
+    uint64_t cursor; /* next page to claim */
+    unsigned busy;   /* threads that have not finished the round */
+    bool quit;
+    struct error failure; /* of the first thread that failed */
+
+    _Atomic uint64_t pages_sent, pages_zero; /* all rounds */
+};
+
+/* @stop_fd and @wake_fd stay the caller's. Streams are added, then started. */
+void page_sender_init(struct page_sender *sender, const struct migration_guest *guest,
+                      uint64_t bandwidth_bps, int stop_fd, int wake_fd);
+int page_sender_start(struct page_sender *sender, struct error *err);
+/* Ends the threads (@stop_fd must be readable by now) and closes the streams. */
+void page_sender_stop(struct page_sender *sender);
+
+void page_sender_begin_round(struct page_sender *sender, const struct page_round *round);
+/* 1: the round has been handed to the kernel, 0: not yet, -1: a thread failed. */
+int page_sender_round_sent(struct page_sender *sender, struct error *err);
+
+/* Bytes the kernel took from all streams. */
+uint64_t page_sender_bytes(const struct page_sender *sender);

@@ -1,0 +1,74 @@
+#include "node-agent/migration/policy.h"
+
+/* A prediction is better only if it is so by 5 %: noise is no progress. */
+static bool is_better(uint64_t predicted_us, uint64_t best_us)
+{
+    return best_us == 0 || predicted_us < best_us - best_us / 20;
+}
+
+uint64_t policy_predict_us(const struct policy_input *input)
+{
+    if (input->bandwidth == 0)
+        return UINT64_MAX;
+    /* 128 bits: 2^46 bytes times 10^6 does not fit into 64 */
+    unsigned __int128 us = (unsigned __int128)input->remaining_bytes * 1000000 / input->bandwidth;
+    us += input->fixed_us;
+    return us > UINT64_MAX ? UINT64_MAX : (uint64_t)us;
+}
+
+/* Rounds shrink like a geometric series of ratio dirty / bandwidth until the pause is short enough;
+ * the whole series is the time that is left at most. */
+static uint64_t estimate_ms(const struct policy_input *input)
+{
+    if (input->bandwidth == 0 || input->dirty >= input->bandwidth)
+        return 0;
+    unsigned __int128 ms =
+        (unsigned __int128)input->remaining_bytes * 1000 / (input->bandwidth - input->dirty);
+    ms += input->fixed_us / 1000 + 1;
+    return ms > UINT64_MAX ? UINT64_MAX : (uint64_t)ms;
+}
+
+/* A permitted pause is made shorter as long as rounds still shrink by a quarter: they are short
+ * themselves by now, so that little time is spent on it. */
+static bool worth_polishing(const struct policy_input *input, const struct policy_memory *memory)
+{
+    return memory->within <= POLICY_POLISH_MAX && input->remaining_bytes > 0 &&
+           input->remaining_bytes < memory->last_remaining - memory->last_remaining / 4;
+}
+
+/* A pause that failed had a reason nobody predicted; the guest shall not stutter because of it. */
+static bool must_back_off(const struct policy_input *input)
+{
+    return input->pauses_failed > 0 && input->pauses_failed < 16 &&
+           input->since_failed_ms < (uint64_t)POLICY_BACKOFF_MS << (input->pauses_failed - 1);
+}
+
+struct policy_output policy_decide(const struct policy_input *input, struct policy_memory *memory)
+{
+    struct policy_output output = {
+        .choice = POLICY_CONTINUE,
+        .predicted_pause_us = policy_predict_us(input),
+        .eta_ms = estimate_ms(input),
+    };
+    if (is_better(output.predicted_pause_us, memory->best_us)) {
+        memory->best_us = output.predicted_pause_us;
+        memory->best_round = input->round;
+        memory->best_elapsed_ms = input->elapsed_ms;
+    }
+    if (output.predicted_pause_us <= input->limit_us) {
+        memory->within++;
+        if (must_back_off(input))
+            output.wait_ms = POLICY_WAIT_MS;
+        else if (!worth_polishing(input, memory))
+            output.choice = POLICY_PAUSE;
+    } else if (input->elapsed_ms >= input->timeout_ms) {
+        output.choice = POLICY_GIVE_UP;
+        output.reason = POLICY_REASON_TIMEOUT;
+    } else if (input->round >= memory->best_round + POLICY_STUCK_ROUNDS &&
+               input->elapsed_ms >= memory->best_elapsed_ms + POLICY_STUCK_MS) {
+        output.choice = POLICY_GIVE_UP;
+        output.reason = POLICY_REASON_DIVERGES;
+    }
+    memory->last_remaining = input->remaining_bytes;
+    return output;
+}

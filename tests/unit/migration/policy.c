@@ -1,0 +1,138 @@
+#include "node-agent/migration/policy.h"
+
+#include <criterion/criterion.h>
+
+#define MIB (1ull << 20)
+
+/* Runs the policy over rounds of a guest that dirties @dirty bytes/s within a working set of @ws
+ * bytes, on a link of @bandwidth bytes/s; returns the last choice and the number of rounds. */
+static struct policy_output simulate(uint64_t ram, uint64_t ws, uint64_t dirty, uint64_t bandwidth,
+                                     uint64_t limit_us, uint64_t timeout_ms, uint32_t *rounds,
+                                     uint64_t *elapsed_ms)
+{
+    struct policy_memory memory = {0};
+    struct policy_output output = {0};
+    uint64_t to_send = ram;
+    double elapsed = 0;
+    for (*rounds = 1; *rounds < 10000; ++*rounds) {
+        double seconds = (double)to_send / (double)bandwidth + 0.001;
+        elapsed += seconds;
+        double written = (double)dirty * seconds;
+        to_send = written > (double)ws ? ws : (uint64_t)written;
+        struct policy_input input = {.round = *rounds,
+                                     .elapsed_ms = (uint64_t)(elapsed * 1000),
+                                     .remaining_bytes = to_send,
+                                     .bandwidth = bandwidth,
+                                     .dirty = (uint64_t)((double)to_send / seconds),
+                                     .fixed_us = 2000,
+                                     .limit_us = limit_us,
+                                     .timeout_ms = timeout_ms};
+        output = policy_decide(&input, &memory);
+        if (output.choice != POLICY_CONTINUE)
+            break;
+    }
+    *elapsed_ms = (uint64_t)(elapsed * 1000);
+    return output;
+}
+
+struct scenario {
+    const char *name;
+    uint64_t ram_mib, ws_mib, dirty_mib, bandwidth_mib, limit_ms;
+    enum policy_choice choice;
+    enum policy_reason reason;
+    uint32_t rounds_max;
+};
+
+static const struct scenario scenarios[] = {
+    {"idle", 1024, 0, 0, 1000, 100, POLICY_PAUSE, POLICY_REASON_NONE, 1},
+    {"gentle", 1024, 512, 50, 1000, 100, POLICY_PAUSE, POLICY_REASON_NONE, 5},
+    {"small set at full speed", 1024, 64, 5000, 1000, 100, POLICY_PAUSE, POLICY_REASON_NONE, 3},
+    {"just converges", 1024, 1024, 800, 1000, 100, POLICY_PAUSE, POLICY_REASON_NONE, 20},
+    {"outruns the link", 1024, 512, 2000, 100, 100, POLICY_GIVE_UP, POLICY_REASON_DIVERGES, 40},
+    {"a generous limit", 1024, 512, 2000, 100, 6000, POLICY_PAUSE, POLICY_REASON_NONE, 3},
+};
+
+Test(policy, scenarios_end_as_they_must)
+{
+    for (unsigned i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
+        const struct scenario *s = &scenarios[i];
+        uint32_t rounds;
+        uint64_t elapsed_ms;
+        struct policy_output output =
+            simulate(s->ram_mib * MIB, s->ws_mib * MIB, s->dirty_mib * MIB, s->bandwidth_mib * MIB,
+                     s->limit_ms * 1000, 3600000, &rounds, &elapsed_ms);
+        cr_expect_eq(output.choice, s->choice, "%s: choice %d", s->name, output.choice);
+        cr_expect_eq(output.reason, s->reason, "%s", s->name);
+        cr_expect_leq(rounds, s->rounds_max, "%s: %u rounds", s->name, rounds);
+        if (output.choice == POLICY_PAUSE)
+            cr_expect_leq(output.predicted_pause_us, s->limit_ms * 1000, "%s", s->name);
+    }
+}
+
+Test(policy, never_pauses_when_the_prediction_is_over_the_limit)
+{
+    for (uint64_t remaining = 0; remaining < 300 * MIB; remaining += 7 * MIB) {
+        struct policy_memory memory = {.last_remaining = remaining};
+        struct policy_input input = {.round = 3,
+                                     .elapsed_ms = 100,
+                                     .remaining_bytes = remaining,
+                                     .bandwidth = 1000 * MIB,
+                                     .fixed_us = 5000,
+                                     .limit_us = 100000,
+                                     .timeout_ms = 1000000};
+        struct policy_output output = policy_decide(&input, &memory);
+        cr_assert_eq(output.choice == POLICY_PAUSE, output.predicted_pause_us <= 100000);
+    }
+}
+
+Test(policy, the_timeout_ends_it)
+{
+    uint32_t rounds;
+    uint64_t elapsed_ms;
+    struct policy_output output =
+        simulate(1024 * MIB, 512 * MIB, 99 * MIB, 100 * MIB, 1000, 12000, &rounds, &elapsed_ms);
+    cr_assert_eq(output.choice, POLICY_GIVE_UP);
+    cr_assert_eq(output.reason, POLICY_REASON_TIMEOUT);
+}
+
+Test(policy, an_unknown_bandwidth_predicts_nothing)
+{
+    struct policy_memory memory = {0};
+    struct policy_input input = {.round = 1, .limit_us = 100000, .timeout_ms = 1000};
+    struct policy_output output = policy_decide(&input, &memory);
+    cr_assert_eq(output.choice, POLICY_CONTINUE);
+    cr_assert_eq(output.predicted_pause_us, UINT64_MAX);
+    cr_assert_eq(output.eta_ms, 0);
+}
+
+Test(policy, huge_numbers_do_not_overflow)
+{
+    struct policy_memory memory = {0};
+    struct policy_input input = {.round = 1,
+                                 .remaining_bytes = 1ull << 46,
+                                 .bandwidth = 1,
+                                 .limit_us = 100000,
+                                 .timeout_ms = UINT64_MAX};
+    struct policy_output output = policy_decide(&input, &memory);
+    cr_assert_eq(output.choice, POLICY_CONTINUE);
+    cr_assert_eq(output.predicted_pause_us, UINT64_MAX);
+}
+
+Test(policy, after_a_failed_pause_it_waits_longer_each_time)
+{
+    for (uint32_t failed = 1; failed <= 4; failed++)
+        for (uint64_t since_ms = 0; since_ms < 10000; since_ms += 100) {
+            struct policy_memory memory = {0};
+            struct policy_input input = {.round = 9,
+                                         .elapsed_ms = 20000,
+                                         .bandwidth = MIB,
+                                         .limit_us = 100000,
+                                         .timeout_ms = 1000000,
+                                         .pauses_failed = failed,
+                                         .since_failed_ms = since_ms};
+            struct policy_output output = policy_decide(&input, &memory);
+            bool waits = since_ms < 500ull << (failed - 1);
+            cr_assert_eq(output.choice, waits ? POLICY_CONTINUE : POLICY_PAUSE);
+            cr_assert_eq(output.wait_ms != 0, waits);
+        }
+}
