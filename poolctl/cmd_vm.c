@@ -47,7 +47,7 @@ static const struct field vm_lines[] = {
     {"Memory", "spec.memory_mib", NULL, FIELD_MIB, 0},
     {"Memory in use", "usage.memory_mib", NULL, FIELD_MIB, FIELD_OPTIONAL},
     {"Balloon", "balloon_mib", NULL, FIELD_MIB, FIELD_OPTIONAL},
-    {"Bandwidth", "spec.bandwidth_bps", NULL, FIELD_BPS, 0},
+    {"Bandwidth", "spec.bandwidth_bps", NULL, FIELD_BPS, FIELD_DASH},
     {"Traffic in", "net_rx_bps", NULL, FIELD_BPS, 0},
     {"Traffic out", "net_tx_bps", NULL, FIELD_BPS, 0},
     {"MAC address", "spec.mac", NULL, FIELD_TEXT, 0},
@@ -58,7 +58,7 @@ static const struct field vm_lines[] = {
     {0}};
 
 static const struct field disk_fields[] = {{"PATH", "path", NULL, FIELD_TEXT, 0},
-                                           {"SIZE", "size_mib", NULL, FIELD_MIB, 0},
+                                           {"SIZE", "size_mib", NULL, FIELD_MIB, FIELD_DASH},
                                            {"READ-ONLY", "read_only", NULL, FIELD_YES_NO, 0},
                                            {0}};
 static const struct view view_disks = {"disks", "disk", "path", NULL, disk_fields};

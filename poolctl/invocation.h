@@ -25,9 +25,10 @@ struct terminal {
     bool in_is_terminal;
     bool out_is_terminal;
     bool err_is_terminal;
-    bool colour; /* on out */
-    bool utf8;   /* the terminal shows more than ASCII */
-    int columns; /* of the terminal; 0: not a terminal, as long as it takes */
+    bool colour;    /* on out */
+    bool utf8;      /* the terminal shows more than ASCII */
+    int columns;    /* of the terminal; 0: not a terminal, as long as it takes */
+    int64_t now_ms; /* wall clock that ages are counted from; 0: the real one */
 };
 
 struct option_value {

@@ -1,6 +1,7 @@
 /*
  * pages.c: the command tree as pages: Markdown for docs/commands, man(7) for /usr/share/man.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -38,8 +39,8 @@ static void markdown_page(FILE *out, const struct command *const *path, size_t d
 {
     const struct command *command = path[depth - 1];
     char text[512];
-    (void)fprintf(out, "# %s\n\n%s.\n\n", command_path_text(path, depth, text, sizeof text),
-                  command->summary);
+    (void)fprintf(out, "# %s\n\n%c%s.\n\n", command_path_text(path, depth, text, sizeof text),
+                  toupper((unsigned char)command->summary[0]), command->summary + 1);
     (void)fprintf(out, "    %s\n", help_usage(path, depth, text, sizeof text));
     if (command->details)
         (void)fprintf(out, "\n%s\n", command->details);
@@ -59,7 +60,8 @@ static void markdown_page(FILE *out, const struct command *const *path, size_t d
     if (command->examples)
         (void)fprintf(out, "\n## Examples\n");
     for (const struct example *example = command->examples; example && example->line; example++)
-        (void)fprintf(out, "\n%s:\n\n    %s\n", example->text, example->line);
+        (void)fprintf(out, "\n%s%s\n\n    %s\n", example->text,
+                      strchr(example->text, '?') ? "" : ":", example->line);
     if (depth > 1) {
         (void)fprintf(out, "\nOptions of every command and exit statuses: [poolctl](README.md).\n");
         return;
@@ -154,7 +156,7 @@ static void man_page(FILE *out, const struct command *const *path, size_t depth)
     for (const struct example *example = command->examples; example && example->line; example++) {
         (void)fprintf(out, ".PP\n");
         man_text(out, example->text);
-        (void)fprintf(out, ":\n.PP\n.EX\n    ");
+        (void)fprintf(out, "%s\n.PP\n.EX\n    ", strchr(example->text, '?') ? "" : ":");
         man_text(out, example->line);
         (void)fprintf(out, "\n.EE\n");
     }

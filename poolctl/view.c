@@ -21,7 +21,8 @@ struct view_style view_style_of(const struct invocation *call)
                                .format = invocation_format(call),
                                .wide = invocation_has(call, "wide"),
                                .quiet = invocation_has(call, "quiet"),
-                               .now_ms = clock_wall_ms()};
+                               .now_ms =
+                                   call->terminal.now_ms ? call->terminal.now_ms : clock_wall_ms()};
 }
 
 /* ---- tables --------------------------------------------------------------------------------- */

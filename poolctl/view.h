@@ -37,6 +37,7 @@ enum field_flag {
     FIELD_FLEXIBLE = 2, /* cut to the terminal's width where it does not fit */
     FIELD_OPTIONAL = 4, /* left out of a page where empty or 0 */
     FIELD_NO_CSV = 8,
+    FIELD_DASH = 16, /* 0 is shown as "-": there is none */
 };
 
 struct field {

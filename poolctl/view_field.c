@@ -107,14 +107,15 @@ static const char *format_value(enum field_format format, const json_t *value, i
 const char *view_field(const struct view_style *style, const struct field *field,
                        const json_t *thing, char *out, size_t size)
 {
-    format_value(field->format, message_at(thing, field->path), style->now_ms, out, size);
+    const json_t *value = message_at(thing, field->path);
+    format_value(field->format, value, style->now_ms, out, size);
+    if ((field->flags & FIELD_DASH) && json_is_integer(value) && json_integer_value(value) == 0)
+        (void)snprintf(out, size, "-");
     if (!field->of)
         return out;
+    char whole[64];
     size_t used = strlen(out);
-    if (used + 2 < size) {
-        out[used] = '/';
-        format_value(field->format, message_at(thing, field->of), style->now_ms, out + used + 1,
-                     size - used - 1);
-    }
+    format_value(field->format, message_at(thing, field->of), style->now_ms, whole, sizeof whole);
+    (void)snprintf(out + used, size - used, field->format == FIELD_BPS ? " of %s" : "/%s", whole);
     return out;
 }

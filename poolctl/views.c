@@ -31,7 +31,7 @@ static const struct field vm_fields[] = {
     {"NODE", "node", NULL, FIELD_TEXT, 0},
     {"VCPUS", "spec.vcpus", NULL, FIELD_NUMBER, 0},
     {"MEMORY", "spec.memory_mib", NULL, FIELD_MIB, 0},
-    {"BANDWIDTH", "spec.bandwidth_bps", NULL, FIELD_BPS, 0},
+    {"BANDWIDTH", "spec.bandwidth_bps", NULL, FIELD_BPS, FIELD_DASH},
     {"CPU", "cpu_permille", NULL, FIELD_PERMILLE, 0},
     {"IMAGE", "spec.image.name", NULL, FIELD_TEXT, 0},
     {"UP FOR", "started_wall_ms", NULL, FIELD_AGE, 0},
@@ -40,34 +40,35 @@ static const struct field vm_fields[] = {
     {"LABELS", "spec.labels", NULL, FIELD_LABELS, FIELD_WIDE},
     {"GROUP", "spec.anti_affinity_group", NULL, FIELD_TEXT, FIELD_WIDE},
     {"EPOCH", "epoch", NULL, FIELD_NUMBER, FIELD_WIDE},
-    {"JOB", "job", NULL, FIELD_NUMBER, FIELD_WIDE},
+    {"JOB", "job", NULL, FIELD_NUMBER, FIELD_WIDE | FIELD_DASH},
     {"ID", "id", NULL, FIELD_TEXT, FIELD_WIDE},
     {"TEXT", "text", NULL, FIELD_TEXT, FIELD_WIDE},
     {0}};
 const struct view view_vms = {"vms", "vm", "name", "no VMs yet: see poolctl vm create --help",
                               vm_fields};
 
-static const struct field job_fields[] = {{"ID", "id", NULL, FIELD_NUMBER, 0},
-                                          {"KIND", "kind", NULL, FIELD_TEXT, 0},
-                                          {"SUBJECT", "subject", NULL, FIELD_TEXT, 0},
-                                          {"PHASE", "phase", NULL, FIELD_PHASE, 0},
-                                          {"STEPS", "steps_done", "steps_total", FIELD_NUMBER, 0},
-                                          {"AGE", "created_wall_ms", NULL, FIELD_AGE, 0},
-                                          {"STEP", "step", NULL, FIELD_TEXT, FIELD_WIDE},
-                                          {"FROM", "from_node", NULL, FIELD_TEXT, FIELD_WIDE},
-                                          {"TO", "to_node", NULL, FIELD_TEXT, FIELD_WIDE},
-                                          {"ENDED", "ended_wall_ms", NULL, FIELD_TIME, FIELD_WIDE},
-                                          {"ADMIN", "admin", NULL, FIELD_TEXT, FIELD_WIDE},
-                                          {"PARENT", "parent", NULL, FIELD_NUMBER, FIELD_WIDE},
-                                          {"TEXT", "text", NULL, FIELD_TEXT, FIELD_FLEXIBLE},
-                                          {0}};
+static const struct field job_fields[] = {
+    {"ID", "id", NULL, FIELD_NUMBER, 0},
+    {"KIND", "kind", NULL, FIELD_TEXT, 0},
+    {"SUBJECT", "subject", NULL, FIELD_TEXT, 0},
+    {"PHASE", "phase", NULL, FIELD_PHASE, 0},
+    {"STEPS", "steps_done", "steps_total", FIELD_NUMBER, 0},
+    {"AGE", "created_wall_ms", NULL, FIELD_AGE, 0},
+    {"STEP", "step", NULL, FIELD_TEXT, FIELD_WIDE},
+    {"FROM", "from_node", NULL, FIELD_TEXT, FIELD_WIDE},
+    {"TO", "to_node", NULL, FIELD_TEXT, FIELD_WIDE},
+    {"ENDED", "ended_wall_ms", NULL, FIELD_TIME, FIELD_WIDE},
+    {"ADMIN", "admin", NULL, FIELD_TEXT, FIELD_WIDE},
+    {"PARENT", "parent", NULL, FIELD_NUMBER, FIELD_WIDE | FIELD_DASH},
+    {"TEXT", "text", NULL, FIELD_TEXT, FIELD_FLEXIBLE},
+    {0}};
 const struct view view_jobs = {"jobs", "job", "id", "no jobs in the last day", job_fields};
 
 static const struct field image_fields[] = {
     {"NAME", "spec.name", NULL, FIELD_TEXT, 0},
     {"KERNEL", "spec.kernel_bytes", NULL, FIELD_BYTES, 0},
-    {"INITRD", "spec.initrd_bytes", NULL, FIELD_BYTES, 0},
-    {"DISK", "spec.disk_bytes", NULL, FIELD_BYTES, 0},
+    {"INITRD", "spec.initrd_bytes", NULL, FIELD_BYTES, FIELD_DASH},
+    {"DISK", "spec.disk_bytes", NULL, FIELD_BYTES, FIELD_DASH},
     {"VMS", "vms", NULL, FIELD_NUMBER, 0},
     {"AGE", "created_wall_ms", NULL, FIELD_AGE, 0},
     {"KERNEL SHA-256", "spec.kernel_sha256", NULL, FIELD_TEXT, FIELD_WIDE},
@@ -78,14 +79,15 @@ static const struct field image_fields[] = {
 const struct view view_images = {"images", "image", "spec.name",
                                  "no images yet: see poolctl image import --help", image_fields};
 
-static const struct field event_fields[] = {{"ID", "id", NULL, FIELD_NUMBER, FIELD_WIDE},
-                                            {"TIME", "wall_ms", NULL, FIELD_TIME, 0},
-                                            {"SEVERITY", "severity", NULL, FIELD_PHASE, 0},
-                                            {"KIND", "kind", NULL, FIELD_TEXT, 0},
-                                            {"SUBJECT", "subject", NULL, FIELD_TEXT, 0},
-                                            {"JOB", "job", NULL, FIELD_NUMBER, FIELD_WIDE},
-                                            {"TEXT", "text", NULL, FIELD_TEXT, FIELD_FLEXIBLE},
-                                            {0}};
+static const struct field event_fields[] = {
+    {"ID", "id", NULL, FIELD_NUMBER, FIELD_WIDE},
+    {"TIME", "wall_ms", NULL, FIELD_TIME, 0},
+    {"SEVERITY", "severity", NULL, FIELD_PHASE, 0},
+    {"KIND", "kind", NULL, FIELD_TEXT, 0},
+    {"SUBJECT", "subject", NULL, FIELD_TEXT, 0},
+    {"JOB", "job", NULL, FIELD_NUMBER, FIELD_WIDE | FIELD_DASH},
+    {"TEXT", "text", NULL, FIELD_TEXT, FIELD_FLEXIBLE},
+    {0}};
 const struct view view_events = {"events", "event", "id", "no events", event_fields};
 
 static const struct field verdict_fields[] = {

@@ -27,9 +27,10 @@ struct virtio_blk *virtio_blk_new(struct pci_bus *bus, int fd, bool read_only, c
                                   struct error *err);
 void virtio_blk_counters(const struct virtio_blk *blk, struct device_counters *counters);
 
-/* virtio-net on a tap opened with IFF_NO_PI | IFF_VNET_HDR. Quiet until resume(): a target of a
- * migration must not speak before it owns the VM. On resume(moved) it announces: RARP by itself,
- * and VIRTIO_NET_F_GUEST_ANNOUNCE for the guest, in 5 rounds from 50 to 550 ms. */
+/* virtio-net on a tap opened with IFF_NO_PI | IFF_VNET_HDR, or on a datagram socket that carries
+ * the same frames, without offloads. Quiet until resume(): a target of a migration must not speak
+ * before it owns the VM. On resume(moved) it announces: RARP by itself, and
+ * VIRTIO_NET_F_GUEST_ANNOUNCE for the guest, in 5 rounds from 50 to 550 ms. */
 struct virtio_net;
 struct virtio_net *virtio_net_new(struct pci_bus *bus, struct loop *loop, int tap_fd,
                                   const uint8_t mac[6], struct error *err);

@@ -1,0 +1,55 @@
+"""The one testbed and the one pool that all tests of a run of tests/cluster share: hosts take a while to start.
+
+A test that breaks a host mends it before it ends (`mended`), so that the next finds two hosts, up, in the pool."""
+
+import atexit
+import functools
+import os
+import pathlib
+import subprocess
+import unittest
+
+import pool as pool_module
+from testbed import PROJECT, Testbed
+
+HOSTS, HOST_MIB = 2, 1536
+_PREFIX = "tests-"
+
+
+@functools.lru_cache(maxsize=None)
+def testbed():
+    """Up from the first question on until the run ends."""
+    if os.geteuid() != 0:
+        raise unittest.SkipTest("needs root")
+    _end_abandoned()
+    bed = Testbed(f"{_PREFIX}{os.getpid()}")
+    atexit.register(bed.down)
+    bed.up(HOSTS, HOST_MIB)
+    return bed
+
+
+@functools.lru_cache(maxsize=None)
+def pool():
+    """A pool on it, with the stock Debian guest as image `debian`."""
+    pool = pool_module.Pool(testbed(), HOSTS)
+    atexit.register(pool.stop)
+    pool.start()
+    folder = guest_image()
+    pool.ctl("image", "import", "debian", "--kernel", folder / "vmlinuz", "--initrd", folder / "initrd.cpio.gz",
+             "--cmdline", "console=ttyS0 quiet")
+    return pool
+
+
+@functools.lru_cache(maxsize=None)
+def guest_image():
+    folder = pathlib.Path(os.environ.get("VMPOOL_CACHE", "/var/cache/vmpool")) / "guest-test"
+    subprocess.run([PROJECT / "deploy" / "guest-image", "--output", folder], check=True, timeout=300,
+                   env={**os.environ, "VMPOOL_BIN": str(pool_module.BIN)}, capture_output=True)
+    return folder
+
+
+def _end_abandoned():
+    """Testbeds of runs that were killed."""
+    for left in pathlib.Path("/var/lib/vmpool-testbed").glob(f"{_PREFIX}*"):
+        if not pathlib.Path("/proc", left.name.removeprefix(_PREFIX)).exists():
+            Testbed(left.name).down()

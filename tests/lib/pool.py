@@ -1,0 +1,117 @@
+"""A pool on a testbed: controller on this machine inside the hosts' network, an agent in each host."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+
+from testbed import PROJECT
+from waiting import until
+
+BIN = pathlib.Path(os.environ.get("VMPOOL_BIN", PROJECT / "build-ci" / "bin")).resolve()
+AGENT_LOG = "/var/lib/vmpool/agent.log"
+
+
+class PoolctlError(RuntimeError):
+    """poolctl said no: status is its exit status, the text what it said."""
+
+    def __init__(self, words, done):
+        super().__init__(f"poolctl {' '.join(words)}: status {done.returncode}: {done.stderr.strip()[-600:]}")
+        self.status, self.text = done.returncode, done.stderr
+
+
+class Pool:
+    """Controller and agents. Methods named as poolctl's commands; each raises PoolctlError on failure."""
+
+    def __init__(self, testbed, hosts):
+        self.testbed, self.hosts = testbed, hosts
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="vmpool-pool-"))
+        self.controller = None
+
+    # -- daemons ------------------------------------------------------------------------------------
+
+    def start(self, **agent_environment):
+        self.start_controller()
+        for host in range(1, self.hosts + 1):
+            self.join(host, **agent_environment)
+        self.wait_nodes_up(self.hosts)
+
+    def start_controller(self, **environment):
+        self.controller = self.testbed.popen(
+            BIN / "pool-controller", "--state-dir", self.folder / "controller", "--listen", "0.0.0.0:7400",
+            "--advertise", f"{self.testbed.MACHINE}:7400", "--pool-name", "test",
+            stdin=subprocess.DEVNULL, stdout=self._log("controller"), stderr=subprocess.STDOUT,
+            env={**os.environ, **environment})
+        until("the controller answers", lambda: self.ctl("status"), 30)
+
+    def _log(self, name):
+        return open(self.folder / f"{name}.log", "ab")  # the child keeps it
+
+    def kill_controller(self):
+        self.controller.kill()
+        self.controller.wait(10)
+
+    def join(self, host, **environment):
+        token = self.ctl("node", "token", "--valid", "10m", "-o", "name").strip()
+        self._run_agent(host, environment, "--join", token)
+
+    def start_agent(self, host, **environment):
+        self._run_agent(host, environment)
+
+    def _run_agent(self, host, environment, *options):
+        words = [f"{name}={value}" for name, value in environment.items()]
+        self.testbed.start(host, AGENT_LOG, "env", *words, BIN / "pool-agent", "--name", f"host{host}",
+                           "--migration-address", f"10.77.0.{host}", "--reserve-memory", "256M",
+                           "--bandwidth", "1G", "--allow-disk-dir", "/srv/vmpool", *options)
+
+    def kill_agent(self, host):
+        return self.testbed.kill(host, "KILL", "^[^ ]*pool-agent ")
+
+    def vmms(self, host, name=""):
+        """Pids of the VMMs in a host, of one VM where named."""
+        return self.testbed.processes(host, f"^[^ ]*pool-vmm .*--name {name}")
+
+    def kill_vmm(self, host, name):
+        return self.testbed.kill(host, "KILL", f"^[^ ]*pool-vmm .*--name {name}")
+
+    def stop(self):
+        """Ends the controller. The hosts and what runs in them end with the testbed."""
+        if self.controller is not None and self.controller.poll() is None:
+            self.controller.send_signal(signal.SIGTERM)
+            try:
+                self.controller.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill_controller()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- poolctl ------------------------------------------------------------------------------------
+
+    def ctl(self, *words, timeout=180, check=True):
+        words = [str(word) for word in words]
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.testbed.netns, BIN / "poolctl", "--context",
+             self.folder / "controller" / "admin.context", *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            timeout=timeout, check=False)
+        if not check:
+            return done
+        if done.returncode != 0:
+            raise PoolctlError(words, done)
+        return done.stdout
+
+    def json(self, *words, **kwargs):
+        return json.loads(self.ctl(*words, "-o", "json", **kwargs))
+
+    def wait_nodes_up(self, count, timeout_s=60):
+        until(f"{count} nodes are up", lambda: self.json("status")["nodes_up"] == count, timeout_s)
+
+    def logs(self):
+        """Every daemon's log, for the report of a failure."""
+        texts = [f"--- controller\n{(self.folder / 'controller.log').read_text(errors='replace')[-4000:]}"]
+        for host in range(1, self.hosts + 1):
+            tail = self.testbed.exec(host, "tail", "-n", 40, AGENT_LOG, check=False).stdout
+            texts.append(f"--- agent of host{host}\n{tail}")
+        return "\n".join(texts)
