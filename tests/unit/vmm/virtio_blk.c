@@ -314,7 +314,7 @@ Test(virtio_blk, a_paused_disk_rests_and_a_moved_one_goes_on)
     disk->machine.memory.base[STATUS] = 0xaa;
     driver_kick(&disk->driver, 0);
     memset(disk->machine.memory.base + DATA, 0, 512);
-    machine_migrate(&disk->machine, &target, 1);
+    machine_migrate(&disk->machine, &target);
     cr_assert_eq(disk->machine.memory.base[STATUS], 0xaa);
     cr_assert_eq(target.memory.base[STATUS], 0xaa);
     const struct device *there = machine_device(&target, 1);

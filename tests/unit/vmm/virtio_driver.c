@@ -51,18 +51,28 @@ const struct device *machine_device(const struct machine *machine, unsigned slot
     return &devices[slot];
 }
 
-void machine_migrate(struct machine *from, struct machine *to, unsigned slot)
+static void move_device(struct machine *from, struct machine *to, unsigned slot)
 {
     struct error err = ERROR_INIT;
     struct device_state state = {0};
     const struct device *source = machine_device(from, slot);
     const struct device *target = machine_device(to, slot);
     cr_assert_str_eq(source->name, target->name);
-    cr_assert(source->ops->pause(source->self, &err) == 0, "%s", err.text);
     cr_assert(source->ops->save(source->self, &state, &err) == 0, "%s", err.text);
-    memcpy(to->memory.base, from->memory.base, RAM_BYTES);
     cr_assert(target->ops->load(target->self, &state, &err) == 0, "%s", err.text);
     free(state.data);
+}
+
+void machine_migrate(struct machine *from, struct machine *to)
+{
+    struct error err = ERROR_INIT;
+    const struct device *devices;
+    unsigned count = pci_bus_devices(from->pci, &devices);
+    for (unsigned slot = 0; slot < count; slot++)
+        cr_assert(devices[slot].ops->pause(devices[slot].self, &err) == 0, "%s", err.text);
+    memcpy(to->memory.base, from->memory.base, RAM_BYTES);
+    for (unsigned slot = 0; slot < count; slot++)
+        move_device(from, to, slot);
 }
 
 void machine_settle(struct machine *machine)

@@ -27,8 +27,8 @@ struct machine {
 void machine_init(struct machine *machine);
 void machine_destroy(struct machine *machine);
 const struct device *machine_device(const struct machine *machine, unsigned slot);
-/* Saves the device in @slot of @from and loads it into @to, RAM first. */
-void machine_migrate(struct machine *from, struct machine *to, unsigned slot);
+/* Pauses all devices of @from and brings them, and RAM, into @to, where they wait for resume(). */
+void machine_migrate(struct machine *from, struct machine *to);
 /* Runs the loop until nothing happens any more. */
 void machine_settle(struct machine *machine);
 

@@ -247,7 +247,7 @@ Test(virtio_net, a_moved_guest_is_announced_five_times)
     uint8_t packet[2048];
     card_open(target);
     add_buffers(card, 2, 1526);
-    machine_migrate(&card->machine, &target->machine, 1);
+    machine_migrate(&card->machine, &target->machine);
     send_to_guest(target, 64, 0x44); /* the target holds still */
     cr_assert_eq(recv(target->network, packet, sizeof packet, 0), -1);
     target->driver = card->driver;

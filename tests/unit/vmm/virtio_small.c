@@ -155,7 +155,7 @@ Test(virtio_balloon, the_numbers_move_with_the_guest)
     open_balloon(target);
     virtio_balloon_set(balloon->balloon, 12);
     driver_write(&balloon->driver, CONFIG + 4, 512, 4);
-    machine_migrate(&balloon->machine, &target->machine, 1);
+    machine_migrate(&balloon->machine, &target->machine);
     target->driver = balloon->driver;
     target->driver.machine = &target->machine;
     cr_assert_eq(driver_read(&target->driver, CONFIG, 4), 1024);
