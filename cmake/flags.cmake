@@ -23,3 +23,7 @@ if(VMPOOL_COVERAGE)
     target_compile_options(vmpool_flags INTERFACE --coverage)
     target_link_options(vmpool_flags INTERFACE --coverage)
 endif()
+if(VMPOOL_FUZZ)
+    # Coverage feedback in everything a fuzzer links to.
+    target_compile_options(vmpool_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
