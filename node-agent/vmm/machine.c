@@ -222,6 +222,21 @@ static int add_disks(struct machine *machine, struct error *err)
     return 0;
 }
 
+static int add_net(struct machine *machine, struct error *err)
+{
+    int fd = duplicate(machine->config.tap_fd, err);
+    if (fd < 0)
+        return -1;
+    machine->net = virtio_net_new(machine->pci, machine->loop, fd, machine->config.mac, err);
+    return machine->net ? 0 : error_wrap(err, "--tap");
+}
+
+static int add_balloon(struct machine *machine, struct error *err)
+{
+    machine->balloon = virtio_balloon_new(machine->pci, machine->loop, err);
+    return machine->balloon ? 0 : -1;
+}
+
 /* The order gives the slots, so it is the same on every host. */
 static int add_pci(struct machine *machine, struct error *err)
 {
@@ -231,7 +246,13 @@ static int add_pci(struct machine *machine, struct error *err)
                                   .irqs = machine->irqs,
                                   .vm_fd = machine->vm_fd};
     machine->pci = pci_bus_new(&host, err);
-    return machine->pci ? add_disks(machine, err) : -1;
+    if (!machine->pci || add_disks(machine, err) < 0)
+        return -1;
+    if (machine->config.tap_fd >= 0 && add_net(machine, err) < 0)
+        return -1;
+    if (machine->config.rng && virtio_rng_new(machine->pci, machine->loop, err) < 0)
+        return -1;
+    return machine->config.balloon ? add_balloon(machine, err) : 0;
 }
 
 /* ---- life ---- */
@@ -360,14 +381,15 @@ size_t machine_console_input(struct machine *machine, const uint8_t *data, size_
 
 int machine_set_balloon(struct machine *machine, uint64_t keep_mib, struct error *err)
 {
-    (void)machine, (void)keep_mib;
-    return error_set(err, ERROR_NOT_FOUND, "this VM has no balloon");
+    if (!machine->balloon)
+        return error_set(err, ERROR_NOT_FOUND, "this VM has no balloon");
+    virtio_balloon_set(machine->balloon, keep_mib);
+    return 0;
 }
 
 uint64_t machine_balloon_kept_mib(const struct machine *machine)
 {
-    (void)machine;
-    return 0;
+    return machine->balloon ? virtio_balloon_kept(machine->balloon) : 0;
 }
 
 void machine_usage(const struct machine *machine, struct machine_usage *usage)
@@ -381,6 +403,12 @@ void machine_usage(const struct machine *machine, struct machine_usage *usage)
         virtio_blk_counters(machine->blks[i], &counters);
         usage->disk_read_bytes += counters.in_bytes;
         usage->disk_write_bytes += counters.out_bytes;
+    }
+    if (machine->net) {
+        struct device_counters counters = {0};
+        virtio_net_counters(machine->net, &counters);
+        usage->net_rx_bytes = counters.in_bytes;
+        usage->net_tx_bytes = counters.out_bytes;
     }
 }
 

@@ -29,7 +29,9 @@ struct machine {
     bool logging; /* KVM's dirty log is on */
 
     struct pci_bus *pci;
-    struct virtio_blk *blks[MACHINE_DISKS_MAX]; /* the PCI bus owns them */
+    struct virtio_blk *blks[MACHINE_DISKS_MAX]; /* the PCI bus owns its devices */
+    struct virtio_net *net;                     /* NULL: no network */
+    struct virtio_balloon *balloon;             /* NULL: none */
 
     struct uart *uart;
     struct power *power;
