@@ -11,10 +11,11 @@
 #include "poolctl/view.h"
 
 /* Declares @name, an AdminRequest that carries @body (a pointer) as its member @field. */
-#define ADMIN_REQUEST(name, CASE, field, body)                                                     \
-    Vmpool__AdminRequest name = VMPOOL__ADMIN_REQUEST__INIT;                                       \
-    name.body_case = VMPOOL__ADMIN_REQUEST__BODY_##CASE;                                           \
-    name.field = body
+#define ADMIN_REQUEST(name, CASE, field_, body_)                                                   \
+    Vmpool__AdminRequest name = {.base =                                                           \
+                                     PROTOBUF_C_MESSAGE_INIT(&vmpool__admin_request__descriptor),  \
+                                 .body_case = VMPOOL__ADMIN_REQUEST__BODY_##CASE,                  \
+                                 .field_ = (body_)}
 
 /* A text as a message's field takes it, NULL as the empty one; protobuf-c asks for a char * but
  * only reads it. */

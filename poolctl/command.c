@@ -53,7 +53,7 @@ bool command_word_allowed(const char *words, const char *word)
 static void keep_nearer(const char *name, const char *typed, unsigned *distance, const char **best)
 {
     unsigned here = text_distance(name, typed);
-    if (here < *distance && here * 3 <= strlen(typed) + 2) {
+    if (here < *distance && here <= (strlen(typed) + 2) / 3) {
         *distance = here;
         *best = name;
     }

@@ -26,11 +26,11 @@ enum complete {
 
 struct option {
     const char *name;  /* without its dashes; NULL ends a list */
-    char letter;       /* the short form, 0: none */
     const char *value; /* what help calls the value; NULL: a switch */
     const char *help;
     const char *words; /* "table|json": the values allowed; NULL: any */
     enum complete complete;
+    char letter; /* the short form, 0: none */
     bool repeated;
     bool required;
 };

@@ -106,7 +106,7 @@ static int check_kernel(const struct image_file *file, const unsigned char *head
 static int check_mbr(const struct image_file *file, const unsigned char *mbr, struct error *err)
 {
     for (int i = 0; i < 4; i++) {
-        const unsigned char *entry = mbr + MBR_PARTITIONS + 16 * i;
+        const unsigned char *entry = mbr + MBR_PARTITIONS + (size_t)16 * (size_t)i;
         uint64_t end = little(entry + 8, 4) + little(entry + 12, 4);
         if (entry[4] != 0 && entry[4] != MBR_TYPE_GPT && end * SECTOR > file->bytes)
             return truncated(file, end * SECTOR, err);
@@ -127,7 +127,7 @@ static int check_disk(const struct image_file *file, const unsigned char *head, 
                          "%s is truncated or not a raw disk: %" PRIu64
                          " bytes are no whole number of %u-byte sectors",
                          file->path, file->bytes, SECTOR);
-    if (length >= 2 * SECTOR && memcmp(head + SECTOR, "EFI PART", 8) == 0) {
+    if (length >= 2ul * SECTOR && memcmp(head + SECTOR, "EFI PART", 8) == 0) {
         uint64_t backup = little(head + SECTOR + 32, 8);
         if (backup >= UINT64_MAX / SECTOR - 1 || (backup + 1) * SECTOR > file->bytes)
             return truncated(file, (backup + 1) * SECTOR, err);

@@ -28,7 +28,7 @@ static int cut_off(const struct image_file *file, const char *what, uint64_t at,
 static int hex_field(const unsigned char *header, int field, uint64_t *value)
 {
     char digits[9] = "";
-    memcpy(digits, header + 6 + 8 * field, 8);
+    memcpy(digits, header + 6 + (size_t)8 * (size_t)field, 8);
     if (digits[strspn(digits, "0123456789abcdefABCDEF")] || strlen(digits) != 8)
         return -1;
     *value = strtoull(digits, NULL, 16);

@@ -41,14 +41,18 @@ static json_t *unsigned_to_json(uint64_t value)
 /* A string from the controller may be anything; jansson takes valid UTF-8 only. */
 static json_t *text_to_json(const char *text)
 {
-    json_t *value = json_string(text ? text : "");
+    if (!text)
+        text = "";
+    json_t *value = json_string(text);
     if (value)
         return value;
-    auto_free char *copy = strdup(text);
+    char *copy = strdup(text);
     for (char *at = copy; at && *at; at++)
         if ((unsigned char)*at >= 0x80)
             *at = '?';
-    return copy ? json_string(copy) : NULL;
+    value = copy ? json_string(copy) : NULL;
+    free(copy);
+    return value;
 }
 
 static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at)

@@ -18,11 +18,11 @@ static bool is_set(const char *variable)
 static bool locale_is_utf8(void)
 {
     static const char *const variables[] = {"LC_ALL", "LC_CTYPE", "LANG"};
-    for (unsigned i = 0; i < sizeof variables / sizeof variables[0]; i++)
-        if (is_set(variables[i])) {
-            const char *value = getenv(variables[i]);
+    for (unsigned i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        const char *value = getenv(variables[i]);
+        if (value && value[0])
             return strcasestr(value, "utf-8") || strcasestr(value, "utf8");
-        }
+    }
     return false;
 }
 
