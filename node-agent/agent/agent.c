@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +12,12 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "node-agent/agent/adopt.h"
 #include "node-agent/agent/commands.h"
 #include "node-agent/agent/files.h"
 #include "node-agent/agent/names.h"
 #include "node-agent/agent/report.h"
+#include "node-agent/agent/vm.h"
 
 #define REPORT_INTERVAL_MIN_MS     100
 #define REPORT_INTERVAL_MAX_MS     60000
@@ -23,6 +26,10 @@
 void agent_send(struct agent *agent, const Vmpool__NodeToController *message)
 {
     struct error err = ERROR_INIT;
+    bool first = message->body_case == VMPOOL__NODE_TO_CONTROLLER__BODY_JOIN ||
+                 message->body_case == VMPOOL__NODE_TO_CONTROLLER__BODY_HELLO;
+    if (!first && !uplink_ready(agent->uplink))
+        return;
     if (uplink_send(agent->uplink, message, &err) < 0)
         log_debug("not sent: %s", err.text);
 }
@@ -58,6 +65,7 @@ static void on_report_due(void *context)
     struct agent *agent = context;
     if (uplink_ready(agent->uplink))
         report_send(agent);
+    vm_tick_all(agent);
 }
 
 static void on_greet(void *context, bool joining)
@@ -129,6 +137,7 @@ static void on_welcome(void *context, const Vmpool__NodeWelcome *welcome)
     set_baseline(agent, &welcome->cpuid_baseline);
     use_bridge(agent, welcome->bridge[0] ? welcome->bridge : agent->options->bridge);
     set_report_interval(agent, welcome->report_interval_ms);
+    image_cache_connected(agent->images);
 }
 
 static void on_command(void *context, const Vmpool__ControllerToNode *command)
@@ -138,7 +147,25 @@ static void on_command(void *context, const Vmpool__ControllerToNode *command)
 
 static void on_disconnected(void *context)
 {
-    (void)context;
+    struct agent *agent = context;
+    relay_drop_all(agent);
+}
+
+static int on_image_need(void *context, const char *sha256, uint64_t offset, uint32_t length)
+{
+    struct agent *agent = context;
+    struct error err = ERROR_INIT;
+    Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
+    Vmpool__NodeImageNeed need = VMPOOL__NODE_IMAGE_NEED__INIT;
+    char hash[SHA256_HEX_LENGTH + 1];
+    (void)snprintf(hash, sizeof hash, "%s", sha256);
+    need.sha256 = hash;
+    need.offset = offset;
+    need.length = length;
+    message.request_id = ++agent->image_requests;
+    message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_IMAGE_NEED;
+    message.image_need = &need;
+    return uplink_ready(agent->uplink) ? uplink_send(agent->uplink, &message, &err) : -1;
 }
 
 static void on_failed(void *context, const struct error *err)
@@ -207,20 +234,76 @@ static int choose_name(struct agent *agent, struct error *err)
     return 0;
 }
 
+/* The VMM beside this program, unless told otherwise. */
+static int choose_vmm(struct agent *agent, struct error *err)
+{
+    const char *given = agent->options->vmm;
+    char self[sizeof agent->vmm_path - 16];
+    if (given) {
+        (void)snprintf(agent->vmm_path, sizeof agent->vmm_path, "%s", given);
+    } else {
+        ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+        self[length > 0 ? length : 0] = '\0';
+        char *slash = strrchr(self, '/');
+        if (!slash)
+            return error_set(err, ERROR_FAILED, "cannot find pool-vmm: use --vmm");
+        *slash = '\0';
+        (void)snprintf(agent->vmm_path, sizeof agent->vmm_path, "%s/pool-vmm", self);
+    }
+    if (access(agent->vmm_path, X_OK) < 0)
+        facts_warn(&agent->facts, "this host cannot run VMs: %s: %s; use --vmm", agent->vmm_path,
+                   strerror(errno));
+    return 0;
+}
+
+/* VMMs become an unprivileged user; only root can make them one. */
+static void choose_user(struct agent *agent)
+{
+    static const char fallback[] = "nobody";
+    const char *name = agent->options->user;
+    const struct passwd *user = getpwnam(name);
+    if (geteuid() != 0) {
+        facts_warn(&agent->facts, "pool-agent does not run as root: VMs get no network, and their "
+                                  "VMMs its own user");
+        return;
+    }
+    if (!user) {
+        user = getpwnam(fallback);
+        facts_warn(&agent->facts, "there is no user %s: VMMs run as %s (make it, or use --user)",
+                   name, user ? fallback : "65534");
+    }
+    (void)snprintf(agent->vmm_user, sizeof agent->vmm_user, "%u:%u", user ? user->pw_uid : 65534u,
+                   user ? user->pw_gid : 65534u);
+}
+
+static void use_cgroup(struct agent *agent)
+{
+    struct error err = ERROR_INIT;
+    if (cgroup_open(&agent->cgroup, agent->options->cgroup, &err) < 0)
+        facts_warn(&agent->facts, "%s", err.text);
+}
+
 int agent_start(struct agent *agent, const struct agent_options *options, struct loop *loop,
                 struct error *err)
 {
     *agent = (struct agent){.options = options, .loop = loop};
-    agent->lock_fd = agent->vms_fd = agent->epochs_fd = -1;
+    agent->lock_fd = agent->vms_fd = agent->epochs_fd = agent->cgroup.root_fd = -1;
     if (choose_name(agent, err) < 0 || open_folders(agent, err) < 0 ||
         identity_load(options->state_dir, &agent->identity, err) < 0 ||
         facts_gather(&agent->facts, err) < 0)
         return -1;
     agent->answers = answers_new();
-    if (!agent->answers)
+    agent->relay = relay_new();
+    if (!agent->answers || !agent->relay)
         return error_errno(err, ENOMEM, "agent");
     agent->netlink = netlink_open(err);
-    if (!agent->netlink)
+    agent->images = image_cache_open(loop, options->storage, options->image_cache_bytes,
+                                     on_image_need, agent, err);
+    if (!agent->netlink || !agent->images || choose_vmm(agent, err) < 0)
+        return -1;
+    choose_user(agent);
+    use_cgroup(agent);
+    if (adopt_all(agent, err) < 0)
         return -1;
     agent->uplink = uplink_open(loop, options->state_dir, &agent->identity, options->join,
                                 &uplink_events, agent, err);
@@ -233,7 +316,11 @@ int agent_start(struct agent *agent, const struct agent_options *options, struct
 void agent_stop(struct agent *agent)
 {
     loop_remove(agent->report_timer);
+    vm_leave_all(agent);
     uplink_close(agent->uplink);
+    image_cache_close(agent->images);
+    relay_free(agent->relay);
+    cgroup_close(&agent->cgroup);
     netlink_close(agent->netlink);
     answers_free(agent->answers);
     facts_clear(&agent->facts);

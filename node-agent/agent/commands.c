@@ -1,14 +1,199 @@
 #include "node-agent/agent/commands.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
 #include "common/log.h"
+#include "node-agent/agent/bringup.h"
+#include "node-agent/agent/ledger.h"
+#include "node-agent/agent/spec.h"
+#include "node-agent/agent/vm_action.h"
+#include "node-agent/agent/vm_report.h"
+
+/* Whether a copy that is here now makes way for one at @epoch: only what is no longer, or never
+ * was, a running guest does. */
+static int check_place(struct vm *vm, uint64_t epoch, struct error *err)
+{
+    if (!vm)
+        return 0;
+    if (!vm_has_process(vm) && !vm->bringup)
+        return 0;
+    return error_set(err, ERROR_CONFLICT,
+                     "VM %s is already on this node, at epoch %" PRIu64 ", asked for %" PRIu64,
+                     vm->id, vm->record.epoch, epoch);
+}
+
+/* Answers a command that brought this very copy up before: the agent was restarted since, and the
+ * controller asks again. */
+static bool answer_repeat(struct agent *agent, uint64_t request_id, struct vm *vm)
+{
+    Vmpool__NodeAnswer answer = VMPOOL__NODE_ANSWER__INIT;
+    struct vm_description description;
+    if (!vm || vm->record.request_id != request_id || vm->bringup)
+        return false;
+    if (vm->state == VMPOOL__VM_STATE__VM_PAUSED && !vm->record.incoming)
+        return false; /* started, and the agent died before it let it run */
+    vm_describe(vm, false, &description);
+    answer.vm = &description.message;
+    if (vm->record.incoming) {
+        answer.address = agent->migration_address;
+        answer.port = vm->record.port;
+    }
+    agent_answer(agent, request_id, &answer);
+    return true;
+}
+
+/* What start and prepare have in common: checks, epoch noted, an ended copy's record removed. NULL
+ * where the command was refused or answered. */
+static struct vm *make_copy(struct agent *agent, const Vmpool__VmSpec *spec,
+                            const struct vm_record *record, struct error *err)
+{
+    if (spec_check(spec, err) < 0 || record->epoch == 0) {
+        if (err->kind == ERROR_NONE)
+            (void)error_set(err, ERROR_USAGE, "the command carries no epoch");
+        return NULL;
+    }
+    struct vm *old = vm_find(agent, spec->id);
+    if (ledger_check(agent->epochs_fd, spec->id, record->epoch, 1, err) < 0 ||
+        check_place(old, record->epoch, err) < 0 ||
+        ledger_raise(agent->epochs_fd, spec->id, record->epoch, 0, err) < 0)
+        return NULL;
+    if (!agent->facts.kvm) {
+        (void)error_set(err, ERROR_FAILED, "this node has no usable /dev/kvm");
+        return NULL;
+    }
+    if (old)
+        vm_forget(old);
+    return vm_new(agent, spec, record, err);
+}
+
+static void handle_start(struct agent *agent, uint64_t request_id, const Vmpool__NodeVmStart *start)
+{
+    struct error err = ERROR_INIT;
+    struct vm_record record = {.request_id = request_id, .epoch = start->epoch};
+    struct vm *old = start->spec ? vm_find(agent, start->spec->id) : NULL;
+    if (answer_repeat(agent, request_id, old))
+        return;
+    if (old && old->record.request_id == request_id && vm_has_process(old)) {
+        vm_action_run(agent, request_id, old, start->epoch);
+        return;
+    }
+    struct vm *vm = make_copy(agent, start->spec, &record, &err);
+    if (!vm) {
+        agent_answer_error(agent, request_id, &err);
+        return;
+    }
+    log_info("VM %s (%s): starting at epoch %" PRIu64, vm->spec->name, vm->id, start->epoch);
+    bringup_start(vm, request_id);
+}
+
+static void handle_prepare(struct agent *agent, uint64_t request_id,
+                           const Vmpool__NodeMigratePrepare *prepare)
+{
+    struct error err = ERROR_INIT;
+    struct vm_record record = {
+        .request_id = request_id, .epoch = prepare->next_epoch, .incoming = true};
+    struct vm *old = prepare->spec ? vm_find(agent, prepare->spec->id) : NULL;
+    if (answer_repeat(agent, request_id, old))
+        return;
+    if (!prepare->migration_id[0] || !text_is_printable(prepare->migration_id, 60))
+        (void)error_set(&err, ERROR_USAGE, "the migration has no usable id");
+    else if (prepare->spec && spec_has_local_disk(prepare->spec))
+        (void)error_set(&err, ERROR_USAGE,
+                        "a VM with a disk of its own node cannot migrate; use disks on shared "
+                        "storage (--disk PATH)");
+    (void)snprintf(record.migration_id, sizeof record.migration_id, "%s", prepare->migration_id);
+    struct vm *vm = err.kind == ERROR_NONE ? make_copy(agent, prepare->spec, &record, &err) : NULL;
+    if (!vm) {
+        agent_answer_error(agent, request_id, &err);
+        return;
+    }
+    log_info("VM %s (%s): preparing to receive it at epoch %" PRIu64, vm->spec->name, vm->id,
+             prepare->next_epoch);
+    bringup_prepare(vm, request_id, prepare);
+}
+
+/* The answer given before, sent again as it was. */
+static void answer_again(struct agent *agent, uint64_t request_id, const uint8_t *data, size_t size)
+{
+    Vmpool__NodeAnswer *answer = vmpool__node_answer__unpack(NULL, size, data);
+    Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
+    if (!answer)
+        return;
+    message.request_id = request_id;
+    message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_ANSWER;
+    message.answer = answer;
+    agent_send(agent, &message);
+    vmpool__node_answer__free_unpacked(answer, NULL);
+}
+
+static void handle_unknown(struct agent *agent, uint64_t request_id)
+{
+    struct error err;
+    (void)error_set(&err, ERROR_FAILED, "this pool-agent does not know the command; upgrade it");
+    agent_answer_error(agent, request_id, &err);
+}
+
+static void carry_out(struct agent *agent, const Vmpool__ControllerToNode *command)
+{
+    uint64_t id = command->request_id;
+    switch (command->body_case) {
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_VM_START:
+        handle_start(agent, id, command->vm_start);
+        break;
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_VM_COMMAND:
+        vm_action_handle(agent, id, command->vm_command);
+        break;
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_PREPARE:
+        handle_prepare(agent, id, command->migrate_prepare);
+        break;
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_OUT:
+        vm_action_migrate_out(agent, id, command->migrate_out);
+        break;
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_CANCEL:
+        vm_action_migrate_cancel(agent, id, command->migrate_cancel);
+        break;
+    default:
+        handle_unknown(agent, id);
+        break;
+    }
+}
 
 void commands_handle(struct agent *agent, const Vmpool__ControllerToNode *command)
 {
     struct error err = ERROR_INIT;
     const uint8_t *known;
     size_t size;
-    if (answers_begin(agent->answers, command->request_id, &known, &size) != ANSWER_NEW)
+    /* These are not answered: pieces and console data, and housekeeping. */
+    switch (command->body_case) {
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_IMAGE_PIECE:
+        image_cache_piece(agent->images, command->image_piece);
         return;
-    (void)error_set(&err, ERROR_FAILED, "this version of pool-agent cannot do that yet");
-    agent_answer_error(agent, command->request_id, &err);
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_CONSOLE:
+        relay_handle(agent, command->console);
+        return;
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_IMAGE_PRUNE:
+        image_cache_prune(agent->images, command->image_prune->keep_sha256,
+                          command->image_prune->n_keep_sha256);
+        return;
+    default:
+        break;
+    }
+    switch (answers_begin(agent->answers, command->request_id, &known, &size)) {
+    case ANSWER_NEW:
+        carry_out(agent, command);
+        break;
+    case ANSWER_KNOWN:
+        answer_again(agent, command->request_id, known, size);
+        break;
+    case ANSWER_BUSY:
+        (void)error_set(&err, ERROR_FAILED, "this node has too many commands under way");
+        agent_answer_error(agent, command->request_id, &err);
+        break;
+    case ANSWER_RUNNING:
+        break;
+    }
 }

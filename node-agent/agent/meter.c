@@ -72,7 +72,7 @@ uint64_t meter_uplink_bps(const struct meter *meter)
     request.ifr_data = (void *)&command;
     if (fd < 0 || ioctl(fd, SIOCETHTOOL, &request) < 0)
         return 0;
-    uint32_t mbit = ethtool_cmd_speed(&command);
+    uint32_t mbit = (uint32_t)command.speed_hi << 16 | command.speed;
     return mbit == (uint32_t)SPEED_UNKNOWN ? 0 : (uint64_t)mbit * 1000000;
 }
 

@@ -7,6 +7,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "node-agent/agent/address.h"
+#include "node-agent/agent/vm_report.h"
 
 /* What is found out only now, as the controller's address and the bridge may have changed. */
 static void refresh(struct agent *agent)
@@ -33,6 +34,7 @@ static void fill_facts(struct agent *agent, Vmpool__NodeFacts *facts, Vmpool__La
         options->bandwidth_bps ? options->bandwidth_bps : meter_uplink_bps(&agent->meter);
     facts->reserved_memory_mib = options->reserve_memory_mib;
     facts->migration_address = agent->migration_address;
+    facts->cgroup_v2 = agent->cgroup.root_fd >= 0;
     for (unsigned i = 0; i < options->label_count; i++) {
         labels[i] = (Vmpool__Label)VMPOOL__LABEL__INIT;
         labels[i].key = (char *)(uintptr_t)options->label_keys[i];
@@ -65,10 +67,12 @@ static void send_hello(struct agent *agent, Vmpool__NodeFacts *facts)
     hello.protocol_version = VMPOOL__PROTOCOL_VERSION__PROTOCOL_CURRENT;
     hello.facts = facts;
     hello.boot_id = agent->facts.boot_id;
+    hello.vms = vm_describe_all(agent, &hello.n_vms);
     message.request_id = 1;
     message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_HELLO;
     message.hello = &hello;
     agent_send(agent, &message);
+    vm_describe_free(hello.vms);
 }
 
 void report_greet(struct agent *agent, bool joining)
@@ -89,7 +93,9 @@ void report_send(struct agent *agent)
     Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
     report.sequence = ++agent->report_sequence;
     meter_sample(&agent->meter, &report);
+    report.vms = vm_describe_all(agent, &report.n_vms);
     message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_REPORT;
     message.report = &report;
     agent_send(agent, &message);
+    vm_describe_free(report.vms);
 }

@@ -67,8 +67,10 @@ int spec_check(const Vmpool__VmSpec *spec, struct error *err)
                          (unsigned long long)spec->memory_mib);
     if (spec->mac[0] && !name_is_mac(spec->mac, NULL))
         return error_set(err, ERROR_USAGE, "the VM's MAC address is not one");
-    if (spec->n_disks > SPEC_DISKS_MAX)
-        return error_set(err, ERROR_USAGE, "a VM has at most %d disks", SPEC_DISKS_MAX);
+    size_t image_disks = spec->image && spec->image->disk_sha256[0] ? 1 : 0;
+    if (spec->n_disks + image_disks > SPEC_DISKS_MAX)
+        return error_set(err, ERROR_USAGE, "a VM has at most %d disks, its image's included",
+                         SPEC_DISKS_MAX);
     for (size_t i = 0; i < spec->n_disks; i++)
         if (check_disk(spec->disks[i], err) < 0)
             return -1;

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <openssl/evp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +70,36 @@ static void on_hello(struct harness *harness)
     harness_send(harness, &message);
 }
 
+static void on_image_need(struct harness *harness, const Vmpool__NodeImageNeed *need)
+{
+    Vmpool__NodeImagePiece piece = VMPOOL__NODE_IMAGE_PIECE__INIT;
+    Vmpool__Failure failure = VMPOOL__FAILURE__INIT;
+    Vmpool__ControllerToNode message = VMPOOL__CONTROLLER_TO_NODE__INIT;
+    static char reason[] = "no such image";
+    harness->pieces_asked++;
+    if (harness->pieces_withheld) {
+        harness->pieces_withheld--;
+        return;
+    }
+    cr_assert_str_eq(need->sha256, harness->image_sha256);
+    cr_assert_leq(need->offset + need->length, harness->image_bytes);
+    piece.sha256 = need->sha256;
+    piece.offset = need->offset;
+    piece.total_bytes = harness->image_bytes + (harness->image_wrong_total ? 1 : 0);
+    piece.data.data = harness->image + need->offset;
+    piece.data.len = need->length - (harness->image_short ? 1 : 0);
+    if (harness->image_absent) {
+        failure.kind = ERROR_NOT_FOUND;
+        failure.text = reason;
+        piece.failure = &failure;
+    }
+    harness->image[need->offset] ^= harness->image_corrupt ? 1 : 0;
+    message.body_case = VMPOOL__CONTROLLER_TO_NODE__BODY_IMAGE_PIECE;
+    message.image_piece = &piece;
+    harness_send(harness, &message);
+    harness->image[need->offset] ^= harness->image_corrupt ? 1 : 0;
+}
+
 static void on_message(void *context, const struct link_peer *peer, const uint8_t *data,
                        size_t size)
 {
@@ -82,6 +113,8 @@ static void on_message(void *context, const struct link_peer *peer, const uint8_
         on_join(harness, message->join);
     else if (message->body_case == VMPOOL__NODE_TO_CONTROLLER__BODY_HELLO)
         on_hello(harness);
+    else if (message->body_case == VMPOOL__NODE_TO_CONTROLLER__BODY_IMAGE_NEED)
+        on_image_need(harness, message->image_need);
 }
 
 static void on_refused(void *context, const char *address, const char *reason)
@@ -131,6 +164,10 @@ void harness_open(struct harness *harness)
         (void)snprintf(harness->paths[i], sizeof harness->paths[i], "%s/%s", harness->root,
                        folders[i]);
     harness->options.name = "n1";
+    harness->options.cgroup = "vmpool-unit-test";
+#ifdef TEST_VMM
+    harness->options.vmm = TEST_VMM;
+#endif
     harness->options.state_dir = harness->paths[0];
     harness->options.run_dir = harness->paths[1];
     harness->options.storage = harness->paths[2];
@@ -145,6 +182,7 @@ void harness_close(struct harness *harness)
     for (size_t i = 0; i < harness->inbox_count; i++)
         vmpool__node_to_controller__free_unpacked(harness->inbox[i], NULL);
     loop_free(harness->loop);
+    free(harness->image);
     cr_assert_eq(files_remove_tree(AT_FDCWD, harness->root, &err), 0, "%s", err.text);
 }
 
@@ -201,6 +239,114 @@ void harness_send(struct harness *harness, const Vmpool__ControllerToNode *messa
     cr_assert_eq(link_server_send(harness->server, &harness->node, packed, size, &err), 0, "%s",
                  err.text);
     free(packed);
+}
+
+void harness_make_image(struct harness *harness, size_t bytes)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    uint32_t value = 1;
+    harness->image = malloc(bytes);
+    cr_assert(harness->image);
+    harness->image_bytes = bytes;
+    for (size_t i = 0; i < bytes; i++) {
+        value = value * 1664525 + 1013904223;
+        harness->image[i] = (uint8_t)(value >> 24);
+    }
+    cr_assert_eq(EVP_Digest(harness->image, bytes, digest, &size, EVP_sha256(), NULL), 1);
+    for (unsigned i = 0; i < size; i++)
+        (void)snprintf(harness->image_sha256 + i * 2, 3, "%02x", digest[i]);
+}
+
+Vmpool__VmSpec *harness_spec(struct harness *harness, const char *id, const char *name)
+{
+    static Vmpool__VmSpec spec;
+    static Vmpool__ImageSpec image;
+    static char id_copy[40], name_copy[64], cmdline[] = "console=ttyS0";
+    if (!harness->image)
+        harness_make_image(harness, 100000);
+    vmpool__vm_spec__init(&spec);
+    vmpool__image_spec__init(&image);
+    (void)snprintf(id_copy, sizeof id_copy, "%s", id);
+    (void)snprintf(name_copy, sizeof name_copy, "%s", name);
+    image.kernel_sha256 = harness->image_sha256;
+    image.kernel_bytes = harness->image_bytes;
+    image.cmdline = cmdline;
+    spec.id = id_copy;
+    spec.name = name_copy;
+    spec.vcpus = 1;
+    spec.memory_mib = 64;
+    spec.image = &image;
+    return &spec;
+}
+
+uint64_t harness_send_start(struct harness *harness, uint64_t request_id, Vmpool__VmSpec *spec,
+                            uint64_t epoch)
+{
+    Vmpool__ControllerToNode message = VMPOOL__CONTROLLER_TO_NODE__INIT;
+    Vmpool__NodeVmStart start = VMPOOL__NODE_VM_START__INIT;
+    start.spec = spec;
+    start.epoch = epoch;
+    message.request_id = request_id;
+    message.body_case = VMPOOL__CONTROLLER_TO_NODE__BODY_VM_START;
+    message.vm_start = &start;
+    harness_send(harness, &message);
+    return request_id;
+}
+
+void harness_send_action(struct harness *harness, uint64_t request_id, const char *id,
+                         uint64_t epoch, Vmpool__NodeVmCommand__Action action)
+{
+    Vmpool__ControllerToNode message = VMPOOL__CONTROLLER_TO_NODE__INIT;
+    Vmpool__NodeVmCommand command = VMPOOL__NODE_VM_COMMAND__INIT;
+    char id_copy[64];
+    (void)snprintf(id_copy, sizeof id_copy, "%s", id);
+    command.vm_id = id_copy;
+    command.epoch = epoch;
+    command.action = action;
+    message.request_id = request_id;
+    message.body_case = VMPOOL__CONTROLLER_TO_NODE__BODY_VM_COMMAND;
+    message.vm_command = &command;
+    harness_send(harness, &message);
+}
+
+static const Vmpool__NodeVm *find_state(const Vmpool__NodeToController *message, const char *id,
+                                        Vmpool__VmState state)
+{
+    Vmpool__NodeVm **vms = NULL;
+    size_t count = 0;
+    if (message->body_case == VMPOOL__NODE_TO_CONTROLLER__BODY_REPORT) {
+        vms = message->report->vms;
+        count = message->report->n_vms;
+    } else if (message->body_case == VMPOOL__NODE_TO_CONTROLLER__BODY_HELLO) {
+        vms = message->hello->vms;
+        count = message->hello->n_vms;
+    } else if (message->body_case == VMPOOL__NODE_TO_CONTROLLER__BODY_VM_EVENT) {
+        vms = &message->vm_event->vm;
+        count = 1;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(vms[i]->vm_id, id) == 0 && vms[i]->state == state)
+            return vms[i];
+    return NULL;
+}
+
+const Vmpool__NodeVm *harness_wait_state(struct harness *harness, size_t from, const char *id,
+                                         Vmpool__VmState state)
+{
+    struct error err = ERROR_INIT;
+    int64_t end_ms = clock_monotonic_ms() + WAIT_MS;
+    for (size_t i = from;; i++) {
+        while (i >= harness->inbox_count) {
+            int64_t left_ms = end_ms - clock_monotonic_ms();
+            if (left_ms <= 0)
+                return NULL;
+            cr_assert_eq(loop_run_once(harness->loop, (int)left_ms, &err), 0);
+        }
+        const Vmpool__NodeVm *found = find_state(harness->inbox[i], id, state);
+        if (found)
+            return found;
+    }
 }
 
 const Vmpool__NodeAnswer *harness_answer(struct harness *harness, uint64_t request_id)

@@ -25,6 +25,14 @@ struct harness {
     uint64_t report_interval_ms;
     bool silent_join; /* swallow the JOIN after noting the node: the answer is lost */
 
+    /* The one image file it has, and how it sends it. */
+    uint8_t *image;
+    size_t image_bytes;
+    char image_sha256[65];
+    unsigned pieces_asked;
+    unsigned pieces_withheld; /* so many are not sent */
+    bool image_corrupt, image_short, image_wrong_total, image_absent;
+
     /* Everything the agent sent, in order; unpacked, freed by harness_stop(). */
     Vmpool__NodeToController *inbox[HARNESS_INBOX_MAX];
     size_t inbox_count;
@@ -57,5 +65,17 @@ int harness_wait(struct harness *harness, size_t from,
 /* Runs the loop until @done(context) or @limit_ms passed; whether it came true. */
 bool harness_until(struct harness *harness, int limit_ms, bool (*done)(struct harness *harness));
 void harness_send(struct harness *harness, const Vmpool__ControllerToNode *message);
+/* Makes the image of @bytes pseudo-random bytes, and its hash. */
+void harness_make_image(struct harness *harness, size_t bytes);
+/* A VM that boots that image; changed by the caller, valid until the next call. */
+Vmpool__VmSpec *harness_spec(struct harness *harness, const char *id, const char *name);
+/* Sends a start of @spec; its request id. */
+uint64_t harness_send_start(struct harness *harness, uint64_t request_id, Vmpool__VmSpec *spec,
+                            uint64_t epoch);
+void harness_send_action(struct harness *harness, uint64_t request_id, const char *id,
+                         uint64_t epoch, Vmpool__NodeVmCommand__Action action);
+/* Waits for a report or event that shows VM @id in @state; NULL after 10 s. */
+const Vmpool__NodeVm *harness_wait_state(struct harness *harness, size_t from, const char *id,
+                                         Vmpool__VmState state);
 /* Waits for the answer to @request_id; fails the test where none comes within 10 s. */
 const Vmpool__NodeAnswer *harness_answer(struct harness *harness, uint64_t request_id);
