@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* FNV-1a, folded once more so that the low bits depend on all of them. */
-static uint64_t hash_name(const char *name)
+uint64_t name_map_hash(const char *name)
 {
     uint64_t hash = 0xcbf29ce484222325u;
     for (const char *at = name; *at; at++)
@@ -34,7 +34,7 @@ void *name_map_get(const struct name_map *map, const char *name)
 {
     if (map->count == 0)
         return NULL;
-    return map->slots[find_slot(map, name, hash_name(name))].object;
+    return map->slots[find_slot(map, name, name_map_hash(name))].object;
 }
 
 static int grow(struct name_map *map, struct error *err)
@@ -58,7 +58,7 @@ int name_map_add(struct name_map *map, const char *name, void *object, struct er
 {
     if ((map->count + 1) * 4 > map->capacity * 3 && grow(map, err) < 0)
         return -1;
-    uint64_t hash = hash_name(name);
+    uint64_t hash = name_map_hash(name);
     map->slots[find_slot(map, name, hash)] = (struct name_slot){name, object, hash};
     map->count++;
     return 0;
@@ -69,7 +69,7 @@ void name_map_remove(struct name_map *map, const char *name)
     if (map->count == 0)
         return;
     size_t mask = map->capacity - 1;
-    size_t hole = find_slot(map, name, hash_name(name));
+    size_t hole = find_slot(map, name, name_map_hash(name));
     if (!map->slots[hole].name)
         return;
     map->count--;

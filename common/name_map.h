@@ -27,3 +27,5 @@ void *name_map_get(const struct name_map *map, const char *name);
 int name_map_add(struct name_map *map, const char *name, void *object, struct error *err);
 /* Takes a name out; an unknown one is fine. */
 void name_map_remove(struct name_map *map, const char *name);
+/* The hash the map uses; the same in every process. */
+uint64_t name_map_hash(const char *name);

@@ -3,23 +3,7 @@
 #include <string.h>
 
 #include "scheduler/explain.h"
-
-static const struct node *best_node(const struct scheduler *pool, const struct query *query)
-{
-    const struct node *best = NULL;
-    double best_score = 0;
-    for (size_t i = 0; i < pool->node_count; i++) {
-        const struct node *node = pool->nodes[i];
-        if (filter_node(query, node))
-            continue;
-        double score = score_node(pool->config.policy, query, node);
-        if (!best || score > best_score) {
-            best = node;
-            best_score = score;
-        }
-    }
-    return best;
-}
+#include "scheduler/search.h"
 
 /* Puts the outcome into @decision and, where nothing fits, into @err. */
 static int conclude(const struct scheduler *pool, const struct query *query,
@@ -41,7 +25,7 @@ int scheduler_choose(const struct scheduler *pool, const struct sched_request *r
     *decision = (struct sched_decision){0};
     if (query_init(&query, pool, request, err) < 0)
         return -1;
-    return conclude(pool, &query, best_node(pool, &query), decision, err);
+    return conclude(pool, &query, search_best(pool, &query), decision, err);
 }
 
 int scheduler_explain(const struct scheduler *pool, const struct sched_request *request,
@@ -64,9 +48,9 @@ int scheduler_explain(const struct scheduler *pool, const struct sched_request *
         if (failed)
             explain_failure(&query, node, failed, verdict);
         else
-            verdict->score = score_node(pool->config.policy, &query, node);
+            verdict->score = search_score(pool, &query, node);
     }
-    return conclude(pool, &query, best_node(pool, &query), decision, err);
+    return conclude(pool, &query, search_best(pool, &query), decision, err);
 }
 
 void sched_decision_free(struct sched_decision *decision)

@@ -104,11 +104,14 @@ void explain_failure(const struct query *query, const struct node *node, unsigne
 void explain_choice(const struct scheduler *pool, const struct query *query,
                     const struct node *node, char *out, size_t size)
 {
-    const struct load load = load_reserved(query, node);
+    const struct sched_resources others = query_reserved(query, node);
+    const struct point point = point_make(node, &others);
+    double load[DIMENSIONS];
+    load_with(&query->need, &point, load);
     struct text text = {out, size, 0};
     add(&text, "%s by %s: with it %.0f%% of memory, %.0f%% of CPU and %.0f%% of bandwidth reserved",
-        node->name, policy_name(pool->config.policy), load.memory * 100, load.cpu * 100,
-        load.bandwidth * 100);
+        node->name, policy_name(pool->config.policy), load[MEMORY] * 100, load[CPU] * 100,
+        load[BANDWIDTH] * 100);
 }
 
 /* What a look over all nodes found. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scheduler/tree.h"
+
 /* Larger figures are refused, so that sums of reservations cannot overflow. */
 #define RESOURCE_MAX   (UINT64_MAX >> 20)
 #define OVERCOMMIT_MAX 10000u /* percent */
@@ -21,6 +23,11 @@ struct vm *pool_find_vm(const struct scheduler *pool, const char *name)
 struct group *pool_find_group(const struct scheduler *pool, const char *name)
 {
     return name && *name ? name_map_get(&pool->group_names, name) : NULL;
+}
+
+uint64_t label_bit(const char *key, const char *value)
+{
+    return UINT64_C(1) << ((name_map_hash(key) * 31 + name_map_hash(value)) >> 58);
 }
 
 const char *node_label(const struct node *node, const char *key)
@@ -50,6 +57,12 @@ struct scheduler *scheduler_new(const struct sched_config *config, struct error 
         return NULL;
     }
     pool->config = *config;
+    pool->tree = calloc(1, sizeof *pool->tree);
+    if (!pool->tree) {
+        free(pool);
+        (void)error_set(err, ERROR_FAILED, "out of memory for a scheduler");
+        return NULL;
+    }
     return pool;
 }
 
@@ -72,14 +85,17 @@ void scheduler_free(struct scheduler *pool)
 {
     if (!pool)
         return;
+    for (size_t i = 0; i < pool->node_count; i++)
+        while (pool->nodes[i]->vms)
+            scheduler_remove_vm(pool, pool->nodes[i]->vms->name);
     for (size_t i = 0; i < pool->node_count; i++) {
         struct node *node = pool->nodes[i];
-        while (node->vms)
-            scheduler_remove_vm(pool, node->vms->name);
         free_labels(node->labels, node->label_count);
         free(node);
     }
     free(pool->nodes);
+    tree_free(pool->tree);
+    free(pool->tree);
     name_map_free(&pool->node_names);
     name_map_free(&pool->vm_names);
     name_map_free(&pool->group_names);
@@ -142,9 +158,80 @@ static struct node *append_node(struct scheduler *pool, const char *name, struct
         free(node);
         return NULL;
     }
-    node->position = pool->node_count;
+    node->position = pool->next_position++;
     pool->nodes[pool->node_count++] = node;
     return node;
+}
+
+/* Where @node stands in pool->nodes, which is sorted by position. */
+static size_t index_of(const struct scheduler *pool, const struct node *node)
+{
+    size_t low = 0, high = pool->node_count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (pool->nodes[middle]->position <= node->position)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* O(N): the nodes behind it move up. */
+static void delete_node(struct scheduler *pool, struct node *node)
+{
+    size_t index = index_of(pool, node);
+    if (node->leaf)
+        tree_remove(pool->tree, node);
+    name_map_remove(&pool->node_names, node->name);
+    pool->node_count--;
+    memmove(&pool->nodes[index], &pool->nodes[index + 1],
+            (pool->node_count - index) * sizeof(struct node *));
+    free_labels(node->labels, node->label_count);
+    free(node);
+}
+
+/* Makes the index agree with the node. Fails only where a node comes in. */
+static int refresh_node(struct scheduler *pool, struct node *node, struct error *err)
+{
+    node->point = point_make(node, &node->reserved);
+    if (node->drained || node->lost) {
+        if (node->leaf)
+            tree_remove(pool->tree, node);
+        return 0;
+    }
+    if (!node->leaf)
+        return tree_insert(pool->tree, node, err);
+    tree_update(pool->tree, node);
+    return 0;
+}
+
+/* refresh_node() for one that is no further in than before. */
+static void reindex_node(struct scheduler *pool, struct node *node)
+{
+    node->point = point_make(node, &node->reserved);
+    if (node->leaf)
+        tree_update(pool->tree, node);
+}
+
+static void fill_node(struct node *node, const struct sched_node *from,
+                      const struct sched_config *config, struct label *labels)
+{
+    free_labels(node->labels, node->label_count);
+    node->labels = labels;
+    node->label_count = from->label_count;
+    node->label_bits = 0;
+    for (size_t i = 0; i < from->label_count; i++)
+        node->label_bits |= label_bit(labels[i].key, labels[i].value);
+    node->capacity = from->capacity;
+    node->limit = (struct sched_resources){
+        scaled(from->capacity.cpu_milli, config->cpu_overcommit_percent),
+        scaled(from->capacity.memory_mib, config->memory_overcommit_percent),
+        scaled(from->capacity.bandwidth_bps, config->bandwidth_overcommit_percent),
+    };
+    node->used = from->used;
+    node->drained = from->drained;
+    node->lost = from->lost;
 }
 
 int scheduler_set_node(struct scheduler *pool, const struct sched_node *from, struct error *err)
@@ -159,28 +246,23 @@ int scheduler_set_node(struct scheduler *pool, const struct sched_node *from, st
     if (copy_labels(from, &labels, err) < 0)
         return -1;
     struct node *node = pool_find_node(pool, from->name);
-    if (!node)
+    bool is_new = !node;
+    if (is_new)
         node = append_node(pool, from->name, err);
     if (!node) {
         free_labels(labels, from->label_count);
         return -1;
     }
-    free_labels(node->labels, node->label_count);
-    node->labels = labels;
-    node->label_count = from->label_count;
-    node->capacity = from->capacity;
-    node->limit = (struct sched_resources){
-        scaled(from->capacity.cpu_milli, pool->config.cpu_overcommit_percent),
-        scaled(from->capacity.memory_mib, pool->config.memory_overcommit_percent),
-        scaled(from->capacity.bandwidth_bps, pool->config.bandwidth_overcommit_percent),
-    };
-    node->used = from->used;
-    node->drained = from->drained;
-    node->lost = from->lost;
-    return 0;
+    fill_node(node, from, &pool->config, labels);
+    if (refresh_node(pool, node, err) == 0)
+        return 0;
+    if (is_new)
+        delete_node(pool, node);
+    else
+        node->drained = true; /* it is not in the index, so it takes no VM */
+    return -1;
 }
 
-/* O(N): the nodes behind it move up. */
 int scheduler_remove_node(struct scheduler *pool, const char *name, struct error *err)
 {
     struct node *node = pool_find_node(pool, name);
@@ -189,14 +271,7 @@ int scheduler_remove_node(struct scheduler *pool, const char *name, struct error
     if (node->vm_count)
         return error_set(err, ERROR_CONFLICT, "node %s still holds %zu VMs: drain it first", name,
                          node->vm_count);
-    name_map_remove(&pool->node_names, name);
-    pool->node_count--;
-    for (size_t i = node->position; i < pool->node_count; i++) {
-        pool->nodes[i] = pool->nodes[i + 1];
-        pool->nodes[i]->position = i;
-    }
-    free_labels(node->labels, node->label_count);
-    free(node);
+    delete_node(pool, node);
     return 0;
 }
 
@@ -337,10 +412,15 @@ int scheduler_place(struct scheduler *pool, const struct sched_request *request,
         if (group)
             join_group(group, vm);
     }
-    if (vm->node)
+    if (vm->node) {
+        struct node *old = vm->node;
         leave_node(vm);
+        if (old != node)
+            reindex_node(pool, old);
+    }
     vm->need = request->need;
     enter_node(node, vm);
+    reindex_node(pool, node);
     return 0;
 }
 
@@ -349,7 +429,9 @@ void scheduler_remove_vm(struct scheduler *pool, const char *name)
     struct vm *vm = pool_find_vm(pool, name);
     if (!vm)
         return;
+    struct node *node = vm->node;
     leave_node(vm);
+    reindex_node(pool, node);
     leave_group(pool, vm);
     name_map_remove(&pool->vm_names, vm->name);
     free_vm(vm);

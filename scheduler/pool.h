@@ -2,9 +2,11 @@
 #pragma once
 
 #include "common/name_map.h"
-#include "scheduler/scheduler.h"
+#include "scheduler/point.h"
 
+struct branch;
 struct group;
+struct tree;
 
 struct label {
     char *key;
@@ -13,13 +15,16 @@ struct label {
 
 struct node {
     char name[SCHED_NAME_MAX];
-    size_t position; /* in scheduler.nodes: the order of being added */
+    size_t position; /* the order of being added; never given again */
     struct sched_resources capacity;
     struct sched_resources limit; /* what reservations may reach: capacity x overcommit */
     struct sched_resources reserved;
     struct sched_resources used;
     struct label *labels;
     size_t label_count;
+    uint64_t label_bits; /* label_bit() of each, or'ed */
+    struct point point;  /* of reserved, kept up to date */
+    struct branch *leaf; /* in the index; NULL: takes no VM */
     bool drained;
     bool lost;
     struct vm *vms; /* a list through vm.next */
@@ -45,6 +50,8 @@ struct scheduler {
     struct sched_config config;
     struct node **nodes; /* in the order they were added */
     size_t node_count, node_space;
+    size_t next_position;
+    struct tree *tree; /* of the nodes that are neither drained nor lost */
     struct name_map node_names;
     struct name_map vm_names;
     struct name_map group_names;
@@ -54,5 +61,7 @@ struct node *pool_find_node(const struct scheduler *pool, const char *name);
 struct vm *pool_find_vm(const struct scheduler *pool, const char *name);
 /* NULL for no group, and for one without members. */
 struct group *pool_find_group(const struct scheduler *pool, const char *name);
+/* One bit for a label: what a node's bits lack, the node lacks. */
+uint64_t label_bit(const char *key, const char *value);
 /* The value a node's label has, or NULL. */
 const char *node_label(const struct node *node, const char *key);

@@ -8,35 +8,14 @@
  *
  * Reservations decide what fits. Measured use comes in where it says more than they do: spread and
  * balance take the larger of both, and pack avoids hosts that measure hot whatever is reserved.
+ *
+ * A score is computed from a box; a point is the box whose faces coincide. Each term takes the face
+ * that flatters it, so the score of a box is never below that of a point inside (point.h).
  */
 #include "scheduler/score.h"
 
 /* A host measured above this share of its capacity is hot: pack takes any other first. */
 #define HOT_LOAD 0.9
-
-static double share(uint64_t amount, uint64_t whole)
-{
-    return whole ? (double)amount / (double)whole : 0.0;
-}
-
-struct load load_reserved(const struct query *query, const struct node *node)
-{
-    const struct sched_resources reserved = query_reserved(query, node);
-    return (struct load){
-        share(reserved.cpu_milli + query->need.cpu_milli, node->limit.cpu_milli),
-        share(reserved.memory_mib + query->need.memory_mib, node->limit.memory_mib),
-        share(reserved.bandwidth_bps + query->need.bandwidth_bps, node->limit.bandwidth_bps),
-    };
-}
-
-struct load load_measured(const struct node *node)
-{
-    return (struct load){
-        share(node->used.cpu_milli, node->capacity.cpu_milli),
-        share(node->used.memory_mib, node->capacity.memory_mib),
-        share(node->used.bandwidth_bps, node->capacity.bandwidth_bps),
-    };
-}
 
 static double larger(double a, double b)
 {
@@ -48,35 +27,62 @@ static double smaller(double a, double b)
     return a < b ? a : b;
 }
 
-static double highest(const struct load *load)
+static double highest(const double load[DIMENSIONS])
 {
-    return larger(load->cpu, larger(load->memory, load->bandwidth));
+    return larger(load[CPU], larger(load[MEMORY], load[BANDWIDTH]));
 }
 
-static double lowest(const struct load *load)
+static double lowest(const double load[DIMENSIONS])
 {
-    return smaller(load->cpu, smaller(load->memory, load->bandwidth));
+    return smaller(load[CPU], smaller(load[MEMORY], load[BANDWIDTH]));
 }
 
-double score_node(enum sched_policy policy, const struct query *query, const struct node *node)
+void load_with(const struct sched_resources *need, const struct point *point,
+               double load[DIMENSIONS])
 {
-    const struct load reserved = load_reserved(query, node);
-    const struct load measured = load_measured(node);
-    const struct load either = {
-        larger(reserved.cpu, measured.cpu),
-        larger(reserved.memory, measured.memory),
-        larger(reserved.bandwidth, measured.bandwidth),
-    };
+    for (int d = 0; d < DIMENSIONS; d++)
+        load[d] = point->load[d] + (double)resource(need, d) * point->per_unit[d];
+}
+
+/* The load that counts for spread and balance: reserved or measured, whichever is more. */
+static void load_either(const struct sched_resources *need, const struct point *point,
+                        double load[DIMENSIONS])
+{
+    load_with(need, point, load);
+    for (int d = 0; d < DIMENSIONS; d++)
+        load[d] = larger(load[d], point->measured[d]);
+}
+
+static double score(enum sched_policy policy, const struct sched_resources *need,
+                    const struct point *low, const struct point *high)
+{
+    double least[DIMENSIONS], most[DIMENSIONS];
     switch (policy) {
     case SCHED_PACK:
-        return (reserved.cpu + reserved.memory + reserved.bandwidth) / 3 -
-               (highest(&measured) > HOT_LOAD ? 1 : 0);
+        load_with(need, high, most);
+        return (most[CPU] + most[MEMORY] + most[BANDWIDTH]) / 3 -
+               (highest(low->measured) > HOT_LOAD ? 1 : 0);
     case SCHED_SPREAD:
-        return 1 - highest(&either);
+        load_either(need, low, least);
+        return 1 - highest(least);
     case SCHED_BALANCE:
-        return 1 - (highest(&either) - lowest(&either));
+        load_either(need, low, least);
+        load_either(need, high, most);
+        return 1 - larger(0, highest(least) - lowest(most));
     }
     return 0;
+}
+
+double score_point(enum sched_policy policy, const struct sched_resources *need,
+                   const struct point *point)
+{
+    return score(policy, need, point, point);
+}
+
+double score_bound(enum sched_policy policy, const struct sched_resources *need,
+                   const struct box *box)
+{
+    return score(policy, need, &box->low, &box->high);
 }
 
 const char *policy_name(enum sched_policy policy)

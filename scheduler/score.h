@@ -3,20 +3,21 @@
 
 #include "scheduler/filter.h"
 
-/* How full a node would be in each dimension, 0 to 1 (more where it is overfull). */
-struct load {
-    double cpu;
-    double memory;
-    double bandwidth;
+/* The smallest region with faces along the axes that holds some points. */
+struct box {
+    struct point low, high;
 };
 
-/* By reservations, with the VM on it, of what may be reserved. */
-struct load load_reserved(const struct query *query, const struct node *node);
-/* As measured now, of the capacity. */
-struct load load_measured(const struct node *node);
+/* How full each dimension would be with the VM on the node, 0 to 1 (more where it is overfull). */
+void load_with(const struct sched_resources *need, const struct point *point,
+               double load[DIMENSIONS]);
 
 /* Larger is better. Compare only scores of one policy and one request. */
-double score_node(enum sched_policy policy, const struct query *query, const struct node *node);
+double score_point(enum sched_policy policy, const struct sched_resources *need,
+                   const struct point *point);
+/* At least the score of every point in the box. */
+double score_bound(enum sched_policy policy, const struct sched_resources *need,
+                   const struct box *box);
 
 /* "pack", "spread", "balance" */
 const char *policy_name(enum sched_policy policy);

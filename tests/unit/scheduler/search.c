@@ -1,0 +1,194 @@
+/* The index must decide as looking at every node would, in any pool. */
+#include "scheduler/search.h"
+#include "scheduler/tree.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+struct random {
+    uint64_t state;
+};
+
+/* xorshift64*, so that a failure can be repeated from its seed. */
+static uint64_t draw(struct random *random, uint64_t below)
+{
+    random->state ^= random->state >> 12;
+    random->state ^= random->state << 25;
+    random->state ^= random->state >> 27;
+    return ((random->state * UINT64_C(2685821657736338717)) >> 33) % below;
+}
+
+struct world {
+    struct random random;
+    struct scheduler *pool;
+    unsigned nodes, vms;
+    bool flavours; /* sizes from a few, so that many nodes are equal */
+};
+
+static const struct sched_label labels[] = {{"rack", "a"}, {"rack", "b"}, {"disk", "ssd"}};
+
+static void set_random_node(struct world *world, unsigned number)
+{
+    struct error err = ERROR_INIT;
+    char name[16];
+    uint64_t scale = world->flavours ? 2 : 1 + draw(&world->random, 4);
+    struct sched_node node = {
+        .name = name,
+        .capacity = {16000 * scale, 65536 * scale, UINT64_C(10000000000) * scale},
+        .labels = &labels[draw(&world->random, 3)],
+        .label_count = draw(&world->random, 2),
+        .drained = draw(&world->random, 12) == 0,
+        .lost = draw(&world->random, 12) == 0,
+    };
+    if (draw(&world->random, 2))
+        node.used = (struct sched_resources){draw(&world->random, node.capacity.cpu_milli),
+                                             draw(&world->random, node.capacity.memory_mib), 0};
+    (void)snprintf(name, sizeof name, "n%u", number);
+    cr_assert_eq(scheduler_set_node(world->pool, &node, &err), 0, "%s", err.text);
+}
+
+static struct sched_request random_request(struct world *world, char *vm, char *group)
+{
+    struct random *random = &world->random;
+    struct sched_request request = {.vm = vm, .anti_affinity_group = group};
+    uint64_t size = UINT64_C(1) << draw(random, 4);
+    (void)sprintf(vm, "v%u", (unsigned)draw(random, world->vms));
+    (void)sprintf(group, "%.*s", draw(random, 2) ? 2 : 0,
+                  (const char[][3]){"g0", "g1", "g2"}[draw(random, 3)]);
+    if (world->flavours)
+        request.need = (struct sched_resources){size * 1000, size * 3072, size * 250000000};
+    else
+        request.need = (struct sched_resources){draw(random, 9000), 1 + draw(random, 20000),
+                                                draw(random, 3000000000)};
+    if (draw(random, 4) == 0) {
+        request.selector = &labels[draw(random, 3)];
+        request.selector_count = 1;
+    }
+    return request;
+}
+
+/* Boxes, counts and leaf pointers agree with the nodes below. */
+static size_t check_branch(const struct branch *branch)
+{
+    if (branch->below) {
+        cr_assert_eq(branch->below->parent, branch);
+        cr_assert_eq(branch->above->parent, branch);
+        size_t below = check_branch(branch->below), above = check_branch(branch->above);
+        cr_assert_eq(branch->count, below + above);
+        return branch->count;
+    }
+    cr_assert_gt(branch->count, 0);
+    for (size_t i = 0; i < branch->count; i++) {
+        const struct node *node = branch->nodes[i];
+        cr_assert_eq(node->leaf, branch);
+        for (const struct branch *at = branch; at; at = at->parent) {
+            cr_assert_leq(at->first_position, node->position);
+            cr_assert_eq(at->labels & node->label_bits, node->label_bits);
+            for (int d = 0; d < DIMENSIONS; d++) {
+                cr_assert_leq(at->box.low.load[d], node->point.load[d]);
+                cr_assert_geq(at->box.high.load[d], node->point.load[d]);
+                cr_assert_geq(at->box.high.free[d], node->point.free[d]);
+                cr_assert_geq(at->box.high.measured[d], node->point.measured[d]);
+            }
+        }
+    }
+    return branch->count;
+}
+
+static void check_tree(const struct scheduler *pool)
+{
+    size_t open = 0;
+    for (size_t i = 0; i < pool->node_count; i++)
+        open += !pool->nodes[i]->drained && !pool->nodes[i]->lost;
+    cr_assert_eq(pool->tree->root ? check_branch(pool->tree->root) : 0, open);
+}
+
+static const struct node *compare(struct world *world, struct sched_request *request)
+{
+    struct error err = ERROR_INIT;
+    struct query query;
+    char name[16];
+    (void)snprintf(name, sizeof name, "n%u", (unsigned)draw(&world->random, world->nodes));
+    if (draw(&world->random, 8) == 0)
+        request->not_node = name;
+    else if (draw(&world->random, 16) == 0)
+        request->only_node = name;
+    cr_assert_eq(query_init(&query, world->pool, request, &err), 0);
+    const struct node *best = search_best(world->pool, &query);
+    const struct node *reference = search_by_scan(world->pool, &query);
+    cr_assert_eq(best, reference, "index: %s, scan: %s", best ? best->name : "none",
+                 reference ? reference->name : "none");
+    request->not_node = request->only_node = NULL;
+    return best;
+}
+
+static void live(struct world *world, unsigned rounds)
+{
+    struct error err = ERROR_INIT;
+    char vm[16], group[16];
+    for (unsigned i = 0; i < world->nodes; i++)
+        set_random_node(world, i);
+    for (unsigned round = 0; round < rounds; round++) {
+        struct sched_request request = random_request(world, vm, group);
+        const struct node *best = compare(world, &request);
+        uint64_t what = draw(&world->random, 10);
+        if (best && what < 6)
+            cr_assert_eq(scheduler_place(world->pool, &request, best->name, &err), 0);
+        else if (what < 8)
+            scheduler_remove_vm(world->pool, vm);
+        else if (what == 8)
+            set_random_node(world, (unsigned)draw(&world->random, world->nodes));
+        if (round % 512 == 0)
+            check_tree(world->pool);
+    }
+    check_tree(world->pool);
+}
+
+static void property(bool flavours)
+{
+    for (unsigned seed = 1; seed <= 30; seed++) {
+        struct error err = ERROR_INIT;
+        struct sched_config config = {.policy = (enum sched_policy)(seed % 3)};
+        if (seed % 5 == 0)
+            config.cpu_overcommit_percent = 250;
+        struct world world = {.random = {seed * UINT64_C(0x9e3779b97f4a7c15)},
+                              .pool = scheduler_new(&config, &err),
+                              .nodes = seed < 10 ? seed : 40 * seed,
+                              .vms = 100 * seed,
+                              .flavours = flavours};
+        live(&world, 2000);
+        scheduler_free(world.pool);
+    }
+}
+
+Test(search, decides_as_a_scan_does_for_sizes_of_every_kind)
+{
+    property(false);
+}
+
+Test(search, decides_as_a_scan_does_where_many_nodes_are_equal)
+{
+    property(true);
+}
+
+Test(search, the_tree_stays_flat_whatever_the_order_of_nodes)
+{
+    struct error err = ERROR_INIT;
+    struct scheduler *pool = scheduler_new(&(struct sched_config){.policy = SCHED_PACK}, &err);
+    char name[16];
+    for (unsigned i = 0; i < 20000; i++) {
+        struct sched_node node = {.name = name, .capacity = {1000, 1000 + i, 1000}};
+        (void)snprintf(name, sizeof name, "n%u", i);
+        cr_assert_eq(scheduler_set_node(pool, &node, &err), 0);
+    }
+    size_t deepest = 0;
+    for (size_t i = 0; i < pool->node_count; i++) {
+        size_t depth = 0;
+        for (const struct branch *at = pool->nodes[i]->leaf; at; at = at->parent)
+            depth++;
+        deepest = depth > deepest ? depth : deepest;
+    }
+    cr_assert_lt(deepest, 40, "%zu", deepest);
+    cr_assert_lt(pool->tree->branches, 20000 / 2);
+    scheduler_free(pool);
+}
