@@ -11,6 +11,8 @@
 
 #define LEAF1_ECX_TSC_DEADLINE (1u << 24)
 #define LEAF1_ECX_HYPERVISOR   (1u << 31)
+#define LEAF1_ECX_VMX          (1u << 5)
+#define AMD_ECX_SVM            (1u << 2)
 #define LEAF1_ECX_PDCM         (1u << 15)
 #define LEAF1_EDX_HTT          (1u << 28)
 #define AMD_ECX_PERFCTR        ((1u << 23) | (1u << 24) | (1u << 28))
@@ -151,13 +153,16 @@ void cpuid_set_machine(struct kvm_cpuid2 *cpuid, bool tsc_deadline)
         leaf->ecx |= LEAF1_ECX_HYPERVISOR | (tsc_deadline ? LEAF1_ECX_TSC_DEADLINE : 0);
         leaf->ecx &= ~LEAF1_ECX_PDCM;
     }
+    /* A guest's own guests would not survive a move: their state is not carried. */
+    if (leaf)
+        leaf->ecx &= ~LEAF1_ECX_VMX;
     /* Counters count on one host only: a guest that was moved would read nonsense. */
     leaf = find_mutable(cpuid, 0xa, ANY_INDEX);
     if (leaf)
         leaf->eax = leaf->ebx = leaf->ecx = leaf->edx = 0;
     leaf = find_mutable(cpuid, 0x80000001, ANY_INDEX);
     if (leaf)
-        leaf->ecx &= ~AMD_ECX_PERFCTR;
+        leaf->ecx &= ~(AMD_ECX_PERFCTR | AMD_ECX_SVM);
     leaf = find_mutable(cpuid, 0x80000022, ANY_INDEX);
     if (leaf)
         leaf->eax = leaf->ebx = 0;

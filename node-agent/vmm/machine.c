@@ -272,7 +272,9 @@ static int build(struct machine *machine, struct error *err)
     if (!machine->mmio)
         return -1;
     if (watch_end(machine, err) < 0 || add_board(machine, err) < 0 || add_pci(machine, err) < 0 ||
-        prepare_cpuid(machine, err) < 0)
+        prepare_cpuid(machine, err) < 0 ||
+        vcpu_state_format_init(&machine->vcpu_format, machine->config.kvm_fd, machine->vm_fd, err) <
+            0)
         return -1;
     const struct vcpu_host host = {.kvm_fd = machine->config.kvm_fd,
                                    .vm_fd = machine->vm_fd,
@@ -323,6 +325,7 @@ void machine_free(struct machine *machine)
     irq_chip_free(machine->irqs);
     close_fd(&machine->vm_fd);
     guest_memory_destroy(&machine->memory);
+    vcpu_state_format_free(&machine->vcpu_format);
     free(machine->cpuid);
     (void)pthread_mutex_destroy(&machine->end_lock);
     free(machine);

@@ -11,6 +11,7 @@
 #include "node-agent/vmm/legacy/uart.h"
 #include "node-agent/vmm/machine.h"
 #include "node-agent/vmm/pci.h"
+#include "node-agent/vmm/vcpu_state.h"
 
 #define MACHINE_BOARD_DEVICES 3
 
@@ -24,6 +25,7 @@ struct machine {
     struct bus *ports;
     struct bus *mmio;
     struct vcpus *vcpus;
+    struct vcpu_state_format vcpu_format;
     struct kvm_cpuid2 *cpuid; /* what this host offers, cut to the baseline */
     bool running;
     bool logging; /* KVM's dirty log is on */
