@@ -127,6 +127,12 @@ void lifecycle_ready(struct lifecycle *life)
         life->state = VMPOOL__VM_STATE__VM_READY;
 }
 
+void lifecycle_unready(struct lifecycle *life)
+{
+    if (life->state == VMPOOL__VM_STATE__VM_READY)
+        life->state = VMPOOL__VM_STATE__VM_INCOMING;
+}
+
 void lifecycle_end(struct lifecycle *life, Vmpool__VmState state, const char *text)
 {
     life->state = state;

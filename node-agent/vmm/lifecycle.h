@@ -49,6 +49,8 @@ void lifecycle_give_up(struct lifecycle *life, uint64_t next_epoch);
 
 /* The target has everything and waits for the source's word. */
 void lifecycle_ready(struct lifecycle *life);
+/* The source took it back and sends on: READY becomes INCOMING. */
+void lifecycle_unready(struct lifecycle *life);
 
 /* STOPPED, PANICKED or FAILED, for good. */
 void lifecycle_end(struct lifecycle *life, Vmpool__VmState state, const char *text);

@@ -53,8 +53,7 @@ static void enable_capabilities(struct machine *machine)
     int manual = kvm_capability(machine->vm_fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
     struct kvm_enable_cap protect = {.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
                                      .args = {(unsigned)manual}};
-    if (manual > 0)
-        (void)ioctl(machine->vm_fd, KVM_ENABLE_CAP, &protect);
+    machine->manual_protect = manual > 0 && ioctl(machine->vm_fd, KVM_ENABLE_CAP, &protect) == 0;
 }
 
 int machine_set_slots(struct machine *machine, bool log, struct error *err)
@@ -73,7 +72,6 @@ int machine_set_slots(struct machine *machine, bool log, struct error *err)
         if (ioctl(machine->vm_fd, KVM_SET_USER_MEMORY_REGION, &slots[i]) < 0)
             return error_errno(err, errno, "KVM_SET_USER_MEMORY_REGION %u", i);
     }
-    machine->logging = log;
     return 0;
 }
 
@@ -145,11 +143,16 @@ static void on_end(void *context, int fd, uint32_t events)
     uint64_t count = 0;
     if (read(fd, &count, sizeof count) < 0)
         return;
+    if (machine_ended(machine))
+        machine->events.ended(machine->events.context, machine->end, machine->end_text);
+}
+
+bool machine_ended(struct machine *machine)
+{
     (void)pthread_mutex_lock(&machine->end_lock);
-    enum guest_end end = machine->end;
+    bool ended = machine->end != GUEST_RUNS;
     (void)pthread_mutex_unlock(&machine->end_lock);
-    if (end != GUEST_RUNS)
-        machine->events.ended(machine->events.context, end, machine->end_text);
+    return ended;
 }
 
 static int watch_end(struct machine *machine, struct error *err)
@@ -345,7 +348,7 @@ int machine_resume(struct machine *machine, bool moved, struct error *err)
     const struct device *device = NULL;
     if (machine->running)
         return 0;
-    if (machine->end != GUEST_RUNS)
+    if (machine_ended(machine))
         return error_set(err, ERROR_CONFLICT, "the guest has ended and can't run on");
     for (unsigned i = 0; machine_device(machine, i, &device); i++)
         if (device->ops->resume)

@@ -74,6 +74,9 @@ int machine_resume(struct machine *machine, bool moved, struct error *err);
 /* Stops the vCPUs, then the devices; after it nothing writes to RAM. */
 int machine_pause(struct machine *machine, struct error *err);
 
+/* Whether the guest has come to an end; it can't run on then. */
+bool machine_ended(struct machine *machine);
+
 void machine_press_power_button(struct machine *machine);
 /* Returns how many bytes the guest's serial port took. Any thread. */
 size_t machine_console_input(struct machine *machine, const uint8_t *data, size_t size);

@@ -28,7 +28,7 @@ struct machine {
     struct vcpu_state_format vcpu_format;
     struct kvm_cpuid2 *cpuid; /* what this host offers, cut to the baseline */
     bool running;
-    bool logging; /* KVM's dirty log is on */
+    bool manual_protect; /* KVM re-protects pages only by KVM_CLEAR_DIRTY_LOG */
 
     struct pci_bus *pci;
     struct virtio_blk *blks[MACHINE_DISKS_MAX]; /* the PCI bus owns its devices */

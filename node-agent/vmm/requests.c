@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "node-agent/vmm/migrate.h"
 #include "node-agent/vmm/usage.h"
 #include "node-agent/vmm/vmm_internal.h"
 
@@ -27,6 +28,8 @@ void vmm_send(struct vmm *vmm, const struct control_ticket *ticket, Vmpool__VmmR
         usage_read(vmm->machine, &usage);
         status.usage = &usage;
     }
+    if (vmm->migrate)
+        (void)migrate_progress(vmm->migrate, &status.migration);
     reply->status = &status;
     if (ticket)
         control_answer(vmm->control, ticket, reply);
@@ -34,11 +37,22 @@ void vmm_send(struct vmm *vmm, const struct control_ticket *ticket, Vmpool__VmmR
         control_broadcast(vmm->control, reply);
 }
 
-static int run(struct vmm *vmm, const Vmpool__VmmRun *request, struct error *err)
+/* What a request came to; LATER: its answer is somebody else's affair now. */
+enum outcome { DONE, REFUSED, LATER };
+
+static enum outcome outcome_of(int status)
+{
+    return status < 0 ? REFUSED : DONE;
+}
+
+static enum outcome run(struct vmm *vmm, const struct control_ticket *ticket,
+                        const Vmpool__VmmRun *request, struct error *err)
 {
     if (lifecycle_run(&vmm->life, request->epoch, err) < 0)
-        return -1;
-    return machine_resume(vmm->machine, false, err);
+        return REFUSED;
+    if (vmm->life.state == VMPOOL__VM_STATE__VM_READY)
+        return migrate_run(vmm->migrate, request->epoch, ticket, err) < 0 ? REFUSED : LATER;
+    return outcome_of(machine_resume(vmm->machine, false, err));
 }
 
 static int pause_vm(struct vmm *vmm, const Vmpool__VmmPause *request, struct error *err)
@@ -58,31 +72,54 @@ static int press_button(struct vmm *vmm, struct error *err)
     return 0;
 }
 
+static int set_balloon(struct vmm *vmm, const Vmpool__VmmBalloon *request, struct error *err)
+{
+    if (!vmm->machine)
+        return error_set(err, ERROR_CONFLICT, "a VM that is %s has no balloon",
+                         lifecycle_name(vmm->life.state));
+    return machine_set_balloon(vmm->machine, request->target_mib, err);
+}
+
 static int quit(struct vmm *vmm, const Vmpool__VmmQuit *request, struct error *err)
 {
     if (lifecycle_see(&vmm->life, request->epoch, err) < 0)
         return -1;
+    /* Before the answer leaves: whoever hears it may start the VM elsewhere. */
+    migrate_close(vmm->migrate);
+    if (vmm->machine && machine_pause(vmm->machine, err) < 0)
+        log_warn("%s: %s", vmm->options->name, err->text);
     loop_stop(vmm->loop);
     return 0;
 }
 
-static int dispatch(struct vmm *vmm, const Vmpool__VmmRequest *request, struct error *err)
+static enum outcome dispatch(struct vmm *vmm, const struct control_ticket *ticket,
+                             const Vmpool__VmmRequest *request, struct error *err)
 {
     switch (request->body_case) {
     case VMPOOL__VMM_REQUEST__BODY_QUERY:
-        return 0;
+        return DONE;
     case VMPOOL__VMM_REQUEST__BODY_RUN:
-        return run(vmm, request->run, err);
+        return run(vmm, ticket, request->run, err);
     case VMPOOL__VMM_REQUEST__BODY_PAUSE:
-        return pause_vm(vmm, request->pause, err);
+        return outcome_of(pause_vm(vmm, request->pause, err));
     case VMPOOL__VMM_REQUEST__BODY_POWER_BUTTON:
-        return press_button(vmm, err);
+        return outcome_of(press_button(vmm, err));
     case VMPOOL__VMM_REQUEST__BODY_QUIT:
-        return quit(vmm, request->quit, err);
+        return outcome_of(quit(vmm, request->quit, err));
     case VMPOOL__VMM_REQUEST__BODY_BALLOON:
-        return machine_set_balloon(vmm->machine, request->balloon->target_mib, err);
+        return outcome_of(set_balloon(vmm, request->balloon, err));
+    case VMPOOL__VMM_REQUEST__BODY_MIGRATE_OUT:
+        return outcome_of(migrate_out(vmm->migrate, request->migrate_out, err));
+    case VMPOOL__VMM_REQUEST__BODY_MIGRATE_IN:
+        return outcome_of(migrate_in(vmm->migrate, request->migrate_in, err));
+    case VMPOOL__VMM_REQUEST__BODY_MIGRATE_CANCEL:
+        return outcome_of(migrate_cancel(vmm->migrate, request->migrate_cancel, err));
+    case VMPOOL__VMM_REQUEST__BODY_DIRTY_RATE:
+        return migrate_sample(vmm->migrate, request->dirty_rate->duration_ms, ticket, err) < 0
+                   ? REFUSED
+                   : LATER;
     default:
-        return error_set(err, ERROR_USAGE, "this pool-vmm does not know that request");
+        return outcome_of(error_set(err, ERROR_USAGE, "this pool-vmm does not know that request"));
     }
 }
 
@@ -94,14 +131,15 @@ void vmm_on_request(void *context, const struct control_ticket *ticket,
     Vmpool__VmmReply reply = VMPOOL__VMM_REPLY__INIT;
     Vmpool__Failure failure = VMPOOL__FAILURE__INIT;
     Vmpool__VmState before = vmm->life.state;
-    if (dispatch(vmm, request, &err) < 0) {
+    enum outcome outcome = dispatch(vmm, ticket, request, &err);
+    if (outcome == LATER)
+        return;
+    if (outcome == REFUSED) {
         failure.kind = (uint32_t)err.kind;
         failure.text = err.text;
         reply.failure = &failure;
     }
     vmm_send(vmm, ticket, &reply);
-    if (vmm->life.state != before) {
-        Vmpool__VmmReply event = VMPOOL__VMM_REPLY__INIT;
-        vmm_send(vmm, NULL, &event);
-    }
+    if (vmm->life.state != before)
+        vmm_announce(vmm);
 }

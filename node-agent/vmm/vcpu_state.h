@@ -16,7 +16,7 @@
 /* What does not change while a machine lives: asked once, outside any pause. */
 struct vcpu_state_format {
     size_t xsave_size;
-    bool scales_tsc; /* the processor can give a guest another TSC rate than its own */
+    bool scales_tsc;           /* the processor can give a guest another TSC rate than its own */
     struct kvm_msr_list *msrs; /* those worth saving */
 };
 

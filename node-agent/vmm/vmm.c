@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,13 +13,14 @@
 #include "common/log.h"
 #include "node-agent/vmm/cpuid.h"
 #include "node-agent/vmm/kvm.h"
+#include "node-agent/vmm/migrate.h"
 #include "node-agent/vmm/privileges.h"
 #include "node-agent/vmm/resources.h"
 #include "node-agent/vmm/vmm_internal.h"
 
 /* ---- what happens ---- */
 
-static void announce(struct vmm *vmm)
+void vmm_announce(struct vmm *vmm)
 {
     Vmpool__VmmReply reply = VMPOOL__VMM_REPLY__INIT;
     if (vmm->control)
@@ -30,7 +32,7 @@ static void end(struct vmm *vmm, Vmpool__VmState state, const char *text)
 {
     lifecycle_end(&vmm->life, state, text);
     log_warn("%s: %s: %s", vmm->options->name, lifecycle_name(state), text);
-    announce(vmm);
+    vmm_announce(vmm);
     if (!vmm->control) {
         vmm->exit_status = ERROR_FAILED;
         loop_stop(vmm->loop);
@@ -47,14 +49,13 @@ static int reboot(struct vmm *vmm, struct error *err)
     return machine_resume(vmm->machine, false, err);
 }
 
-static void on_ended(void *context, enum guest_end how, const char *text)
+static void deal_with_end(struct vmm *vmm, enum guest_end how, const char *text)
 {
-    struct vmm *vmm = context;
     struct error err = ERROR_INIT;
     switch (how) {
     case GUEST_POWERED_OFF:
         lifecycle_end(&vmm->life, VMPOOL__VM_STATE__VM_STOPPED, "");
-        announce(vmm);
+        vmm_announce(vmm);
         loop_stop(vmm->loop);
         break;
     case GUEST_RESET:
@@ -68,6 +69,27 @@ static void on_ended(void *context, enum guest_end how, const char *text)
         end(vmm, VMPOOL__VM_STATE__VM_FAILED, text);
         break;
     }
+}
+
+static void on_ended(void *context, enum guest_end how, const char *text)
+{
+    struct vmm *vmm = context;
+    /* A migration going out ends first: the machine may be about to go. */
+    if (migrate_busy(vmm->migrate)) {
+        vmm->pending_end = how;
+        (void)snprintf(vmm->pending_text, sizeof vmm->pending_text, "%s", text);
+        return;
+    }
+    deal_with_end(vmm, how, text);
+}
+
+void vmm_migration_over(struct vmm *vmm)
+{
+    enum guest_end how = vmm->pending_end;
+    if (how == GUEST_RUNS || migrate_busy(vmm->migrate))
+        return;
+    vmm->pending_end = GUEST_RUNS;
+    deal_with_end(vmm, how, vmm->pending_text);
 }
 
 static void on_output(void *context, const uint8_t *data, size_t size)
@@ -183,6 +205,18 @@ static int open_control(struct vmm *vmm, struct error *err)
     return vmm->control ? 0 : -1;
 }
 
+static int open_migration(struct vmm *vmm, struct error *err)
+{
+    int fd = -1;
+    if (vmm->options->incoming) {
+        fd = resources_listen_tcp(vmm->options->incoming, err);
+        if (fd < 0)
+            return -1;
+    }
+    vmm->migrate = migrate_new(vmm, fd, err);
+    return vmm->migrate ? 0 : -1;
+}
+
 static int watch_signals(struct vmm *vmm, struct error *err)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
@@ -199,7 +233,7 @@ static int set_up(struct vmm *vmm, struct error *err)
     const struct options *options = vmm->options;
     vmm->loop = loop_new(err);
     if (!vmm->loop || watch_signals(vmm, err) < 0 || open_resources(vmm, err) < 0 ||
-        open_console(vmm, err) < 0 || open_control(vmm, err) < 0)
+        open_console(vmm, err) < 0 || open_control(vmm, err) < 0 || open_migration(vmm, err) < 0)
         return -1;
     /* The machine starts threads, so this comes before it; and well before the first instruction.
      */
@@ -220,6 +254,7 @@ static int set_up(struct vmm *vmm, struct error *err)
 
 static void tear_down(struct vmm *vmm)
 {
+    migrate_free(vmm->migrate);
     machine_free(vmm->machine);
     control_free(vmm->control);
     console_free(vmm->console);

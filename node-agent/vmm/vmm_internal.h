@@ -1,4 +1,4 @@
-/* vmm_internal.h: the process as vmm.c and requests.c see it. */
+/* vmm_internal.h: the process as vmm.c, requests.c and migrate.c see it. */
 #pragma once
 
 #include "common/loop.h"
@@ -17,9 +17,12 @@ struct vmm {
     struct machine *machine;
     struct console *console;
     struct control *control; /* NULL: run by hand */
+    struct migrate *migrate;
     struct lifecycle life;
     int64_t started_wall_ms;
     int exit_status;
+    enum guest_end pending_end; /* to be dealt with once no engine looks at the machine */
+    char pending_text[256];
 };
 
 /* One request from the control socket. */
@@ -29,3 +32,9 @@ void vmm_on_request(void *context, const struct control_ticket *ticket,
 /* Completes @reply with the status and sends it: as the answer to @ticket, or, NULL, as an event to
  * all. */
 void vmm_send(struct vmm *vmm, const struct control_ticket *ticket, Vmpool__VmmReply *reply);
+
+/* Tells everybody connected the status. */
+void vmm_announce(struct vmm *vmm);
+
+/* No engine looks at the machine any more: what waited for that goes on. */
+void vmm_migration_over(struct vmm *vmm);

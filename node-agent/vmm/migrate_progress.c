@@ -1,0 +1,70 @@
+#include "node-agent/vmm/migrate_progress.h"
+
+static void fill_pause(Vmpool__MigrationPause *pause, const struct migration_pause *from)
+{
+    vmpool__migration_pause__init(pause);
+    pause->total_us = from->total_us;
+    pause->stop_us = from->stop_us;
+    pause->last_pages_us = from->last_pages_us;
+    pause->device_state_us = from->device_state_us;
+    pause->verify_us = from->verify_us;
+    pause->handover_us = from->handover_us;
+    pause->activate_us = from->activate_us;
+    pause->announce_us = from->announce_us;
+}
+
+static void fill_round(Vmpool__MigrationRound *round, const struct migration_round *from)
+{
+    vmpool__migration_round__init(round);
+    round->number = from->number;
+    round->pages_sent = from->pages_sent;
+    round->pages_zero = from->pages_zero;
+    round->wire_bytes = from->wire_bytes;
+    round->duration_us = from->duration_us;
+    round->dirtied_pages = from->dirtied_pages;
+}
+
+void migrate_progress_fill(struct progress_message *message, struct migration_progress *from)
+{
+    Vmpool__MigrationProgress *progress = &message->progress;
+    vmpool__migration_progress__init(progress);
+    progress->migration_id = from->migration_id;
+    progress->phase = (Vmpool__MigrationPhase)from->phase;
+    progress->round = from->round;
+    progress->ram_bytes = from->ram_bytes;
+    progress->wire_bytes = from->wire_bytes;
+    progress->pages_sent = from->pages_sent;
+    progress->pages_zero = from->pages_zero;
+    progress->remaining_bytes = from->remaining_bytes;
+    progress->dirty_bps = from->dirty_bps;
+    progress->bandwidth_bps = from->bandwidth_bps;
+    progress->eta_ms = from->eta_ms;
+    progress->predicted_pause_us = from->predicted_pause_us;
+    progress->elapsed_us = from->elapsed_us;
+    progress->verified = from->verified;
+    progress->encrypted = from->encrypted;
+    progress->streams = from->streams;
+    progress->text = from->text;
+    if (from->pause.total_us > 0) {
+        fill_pause(&message->pause, &from->pause);
+        progress->pause = &message->pause;
+    }
+    for (uint32_t i = 0; i < from->rounds_count && i < MIGRATION_ROUNDS_KEPT; i++) {
+        fill_round(&message->rounds[i], &from->rounds[i]);
+        message->round_list[i] = &message->rounds[i];
+        progress->n_rounds = i + 1;
+    }
+    progress->rounds = message->round_list;
+}
+
+struct migration_limits migrate_limits(const Vmpool__MigrationLimits *limits)
+{
+    if (!limits)
+        return (struct migration_limits){0};
+    return (struct migration_limits){.downtime_limit_ms = limits->downtime_limit_ms,
+                                     .bandwidth_bps = limits->bandwidth_bps,
+                                     .streams = limits->streams,
+                                     .verify = limits->verify,
+                                     .unencrypted = limits->unencrypted,
+                                     .timeout_ms = limits->timeout_ms};
+}
