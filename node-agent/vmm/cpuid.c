@@ -58,6 +58,14 @@ struct kvm_cpuid2 *cpuid_supported(int kvm_fd, struct error *err)
     return cpuid;
 }
 
+struct kvm_cpuid2 *cpuid_copy(const struct kvm_cpuid2 *cpuid, struct error *err)
+{
+    struct kvm_cpuid2 *copy = allocate(err);
+    if (copy)
+        memcpy(copy, cpuid, sizeof *cpuid + cpuid->nent * sizeof(struct kvm_cpuid_entry2));
+    return copy;
+}
+
 struct kvm_cpuid2 *cpuid_read(int fd, struct error *err)
 {
     struct kvm_cpuid2 *cpuid = allocate(err);

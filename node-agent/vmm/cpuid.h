@@ -21,6 +21,9 @@ struct kvm_cpuid2 *cpuid_supported(int kvm_fd, struct error *err);
 /* Reads a baseline file: struct kvm_cpuid_entry2[], nothing else; free() it. */
 struct kvm_cpuid2 *cpuid_read(int fd, struct error *err);
 
+/* A copy with room for CPUID_ENTRIES_MAX entries; free() it. */
+struct kvm_cpuid2 *cpuid_copy(const struct kvm_cpuid2 *cpuid, struct error *err);
+
 /* Takes from @supported every feature that @baseline lacks. ERROR_CONFLICT where the baseline is
  * of another vendor's processor. */
 int cpuid_apply_baseline(struct kvm_cpuid2 *supported, const struct kvm_cpuid2 *baseline,

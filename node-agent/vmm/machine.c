@@ -109,8 +109,11 @@ static int prepare_vcpus(struct machine *machine, struct error *err)
     unsigned count = vcpus_count(machine->vcpus);
     for (unsigned i = 0; i < count; i++) {
         int fd = vcpus_fd(machine->vcpus, i);
-        cpuid_set_topology(machine->cpuid, i, count);
-        if (ioctl(fd, KVM_SET_CPUID2, machine->cpuid) < 0)
+        machine->shown[i] = cpuid_copy(machine->cpuid, err);
+        if (!machine->shown[i])
+            return -1;
+        cpuid_set_topology(machine->shown[i], i, count);
+        if (ioctl(fd, KVM_SET_CPUID2, machine->shown[i]) < 0)
             return error_errno(err, errno, "KVM_SET_CPUID2");
         set_initial_msrs(fd);
     }
@@ -329,6 +332,8 @@ void machine_free(struct machine *machine)
     close_fd(&machine->vm_fd);
     guest_memory_destroy(&machine->memory);
     vcpu_state_format_free(&machine->vcpu_format);
+    for (unsigned i = 0; i < LAYOUT_VCPUS_MAX; i++)
+        free(machine->shown[i]);
     free(machine->cpuid);
     (void)pthread_mutex_destroy(&machine->end_lock);
     free(machine);

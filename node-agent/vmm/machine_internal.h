@@ -7,6 +7,7 @@
 #include "node-agent/vmm/device.h"
 #include "node-agent/vmm/devices/devices.h"
 #include "node-agent/vmm/irq.h"
+#include "node-agent/vmm/layout.h"
 #include "node-agent/vmm/legacy/power.h"
 #include "node-agent/vmm/legacy/uart.h"
 #include "node-agent/vmm/machine.h"
@@ -26,7 +27,8 @@ struct machine {
     struct bus *mmio;
     struct vcpus *vcpus;
     struct vcpu_state_format vcpu_format;
-    struct kvm_cpuid2 *cpuid; /* what this host offers, cut to the baseline */
+    struct kvm_cpuid2 *cpuid;                   /* what this host offers, cut to the baseline */
+    struct kvm_cpuid2 *shown[LAYOUT_VCPUS_MAX]; /* what each vCPU was given */
     bool running;
     bool manual_protect; /* KVM re-protects pages only by KVM_CLEAR_DIRTY_LOG */
 

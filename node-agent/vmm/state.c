@@ -43,7 +43,8 @@ static int save_vcpus(struct machine *machine, struct draft *draft, struct error
         draft->vcpu_list[i] = &draft->vcpus[i];
         draft->message.n_vcpus = i + 1;
         draft->vcpus[i].index = i;
-        if (vcpu_state_save(draft->vcpu_fds[i], &machine->vcpu_format, &draft->vcpus[i], err) < 0)
+        if (vcpu_state_save(draft->vcpu_fds[i], &machine->vcpu_format, machine->shown[i],
+                            &draft->vcpus[i], err) < 0)
             return error_wrap(err, "vCPU %u", i);
     }
     return 0;
@@ -165,8 +166,8 @@ static int load_vcpus(struct machine *machine, const Vmpool__State__Machine *sta
     int fds[LAYOUT_VCPUS_MAX];
     list_fds(machine, fds);
     for (size_t i = 0; i < state->n_vcpus; i++)
-        if (vcpu_state_load(fds[i], &machine->vcpu_format, machine->cpuid, state->vcpus[i], err) <
-            0)
+        if (vcpu_state_load(fds[i], &machine->vcpu_format, machine->cpuid, machine->shown[i],
+                            state->vcpus[i], err) < 0)
             return -1;
     if (clock_state_load_tscs(machine->vm_fd, fds, state, err) < 0)
         return -1;

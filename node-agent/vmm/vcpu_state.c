@@ -240,25 +240,18 @@ static int save_xsave(int vcpu_fd, const struct vcpu_state_format *format,
     return 0;
 }
 
-static int save_cpuid(int vcpu_fd, Vmpool__State__Vcpu *state, struct error *err)
+static int save_cpuid(const struct kvm_cpuid2 *shown, Vmpool__State__Vcpu *state, struct error *err)
 {
-    size_t entries = CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2);
-    auto_free struct kvm_cpuid2 *cpuid = calloc(1, sizeof *cpuid + entries);
-    if (!cpuid)
-        return error_errno(err, ENOMEM, "CPUID");
-    cpuid->nent = CPUID_ENTRIES_MAX;
-    if (ioctl(vcpu_fd, KVM_GET_CPUID2, cpuid) < 0)
-        return error_errno(err, errno, "KVM_GET_CPUID2");
-    state->cpuid.len = cpuid->nent * sizeof(struct kvm_cpuid_entry2);
+    state->cpuid.len = shown->nent * sizeof(struct kvm_cpuid_entry2);
     state->cpuid.data = malloc(state->cpuid.len + 1);
     if (!state->cpuid.data)
         return error_errno(err, ENOMEM, "CPUID");
-    memcpy(state->cpuid.data, cpuid->entries, state->cpuid.len);
+    memcpy(state->cpuid.data, shown->entries, state->cpuid.len);
     return 0;
 }
 
-int vcpu_state_save(int vcpu_fd, const struct vcpu_state_format *format, Vmpool__State__Vcpu *state,
-                    struct error *err)
+int vcpu_state_save(int vcpu_fd, const struct vcpu_state_format *format,
+                    const struct kvm_cpuid2 *shown, Vmpool__State__Vcpu *state, struct error *err)
 {
     /* MP_STATE first: reading it takes pending INIT and SIPI, which changes all the rest. */
     for (size_t i = 0; i < COUNT(load_first); i++)
@@ -271,7 +264,7 @@ int vcpu_state_save(int vcpu_fd, const struct vcpu_state_format *format, Vmpool_
             return -1;
     int khz = ioctl(vcpu_fd, KVM_GET_TSC_KHZ, 0);
     state->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
-    if (save_cpuid(vcpu_fd, state, err) < 0 || save_msrs(vcpu_fd, format->msrs, state, err) < 0)
+    if (save_cpuid(shown, state, err) < 0 || save_msrs(vcpu_fd, format->msrs, state, err) < 0)
         return -1;
     /* Events last: what was read before may have queued one. */
     return get_block(vcpu_fd, &events, state, err);
@@ -304,21 +297,18 @@ static int set_block(int vcpu_fd, const struct fixed *what, const Vmpool__State_
     return 0;
 }
 
-static int load_cpuid(int vcpu_fd, const struct kvm_cpuid2 *supported,
+static int load_cpuid(int vcpu_fd, const struct kvm_cpuid2 *supported, struct kvm_cpuid2 *shown,
                       const Vmpool__State__Vcpu *state, struct error *err)
 {
     size_t count = state->cpuid.len / sizeof(struct kvm_cpuid_entry2);
     if (count == 0 || count > CPUID_ENTRIES_MAX ||
         state->cpuid.len % sizeof(struct kvm_cpuid_entry2) != 0)
         return error_set(err, ERROR_USAGE, "vCPU %u: its CPUID has the wrong size", state->index);
-    auto_free struct kvm_cpuid2 *cpuid = calloc(1, sizeof *cpuid + state->cpuid.len);
-    if (!cpuid)
-        return error_errno(err, ENOMEM, "CPUID");
-    cpuid->nent = (uint32_t)count;
-    memcpy(cpuid->entries, state->cpuid.data, state->cpuid.len);
-    if (cpuid_check_offered(supported, cpuid, err) < 0)
+    shown->nent = (uint32_t)count;
+    memcpy(shown->entries, state->cpuid.data, state->cpuid.len);
+    if (cpuid_check_offered(supported, shown, err) < 0)
         return -1;
-    if (ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0)
+    if (ioctl(vcpu_fd, KVM_SET_CPUID2, shown) < 0)
         return error_errno(err, errno, "vCPU %u: KVM_SET_CPUID2", state->index);
     return 0;
 }
@@ -361,10 +351,10 @@ static int load_xsave(int vcpu_fd, const struct vcpu_state_format *format,
 }
 
 int vcpu_state_load(int vcpu_fd, const struct vcpu_state_format *format,
-                    const struct kvm_cpuid2 *supported, const Vmpool__State__Vcpu *state,
-                    struct error *err)
+                    const struct kvm_cpuid2 *supported, struct kvm_cpuid2 *shown,
+                    const Vmpool__State__Vcpu *state, struct error *err)
 {
-    if (load_cpuid(vcpu_fd, supported, state, err) < 0 ||
+    if (load_cpuid(vcpu_fd, supported, shown, state, err) < 0 ||
         load_tsc_khz(vcpu_fd, format, state, err) < 0)
         return -1;
     for (size_t i = 0; i < COUNT(load_first); i++)

@@ -24,16 +24,17 @@ int vcpu_state_format_init(struct vcpu_state_format *format, int kvm_fd, int vm_
                            struct error *err);
 void vcpu_state_format_free(struct vcpu_state_format *format);
 
-/* Fills @state; free it with vcpu_state_free(). */
-int vcpu_state_save(int vcpu_fd, const struct vcpu_state_format *format, Vmpool__State__Vcpu *state,
-                    struct error *err);
+/* Fills @state; free it with vcpu_state_free(). @shown: the CPUID it was given, because not every
+ * KVM gives it back as it was. */
+int vcpu_state_save(int vcpu_fd, const struct vcpu_state_format *format,
+                    const struct kvm_cpuid2 *shown, Vmpool__State__Vcpu *state, struct error *err);
 void vcpu_state_free(Vmpool__State__Vcpu *state);
 
 /* Checks sizes and that @supported (cpuid.h) offers what the guest was shown, then loads all but
- * the TSC, its deadline and the events. */
+ * the TSC, its deadline and the events. @shown, with room for CPUID_ENTRIES_MAX, gets its CPUID. */
 int vcpu_state_load(int vcpu_fd, const struct vcpu_state_format *format,
-                    const struct kvm_cpuid2 *supported, const Vmpool__State__Vcpu *state,
-                    struct error *err);
+                    const struct kvm_cpuid2 *supported, struct kvm_cpuid2 *shown,
+                    const Vmpool__State__Vcpu *state, struct error *err);
 /* The rest, once the TSC is right. */
 int vcpu_state_load_late(int vcpu_fd, const Vmpool__State__Vcpu *state, struct error *err);
 
