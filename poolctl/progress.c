@@ -7,11 +7,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "common/units.h"
 #include "poolctl/text.h"
 
-#define BAR_WIDTH       20
+#define BAR_MIN         5
+#define BAR_MAX         20
 #define COLUMNS_DEFAULT 80
 
 void progress_begin(struct progress *progress, const struct invocation *call)
@@ -19,7 +19,6 @@ void progress_begin(struct progress *progress, const struct invocation *call)
     memset(progress, 0, sizeof *progress);
     progress->terminal = call->terminal;
     progress->quiet = invocation_has(call, "quiet");
-    progress->started_ms = clock_monotonic_ms();
 }
 
 void progress_clear(struct progress *progress)
@@ -45,31 +44,36 @@ void progress_note(struct progress *progress, const char *format, ...)
     (void)fflush(progress->terminal.err);
 }
 
-/* Draws one line over the last one, cut to the terminal's width. */
-static void draw(struct progress *progress, const char *line)
+static int terminal_columns(void)
 {
     struct winsize size = {0};
+    bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    return known ? size.ws_col : COLUMNS_DEFAULT;
+}
+
+/* Draws "web [bar] 42% words" over the last line; the bar takes the room the words leave. */
+static void draw(struct progress *progress, const char *subject, double share, const char *words)
+{
     FILE *out = progress->terminal.err;
-    int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col
-                                                                                  : COLUMNS_DEFAULT;
-    char cut[512];
-    (void)snprintf(cut, sizeof cut, "%.*s", (int)text_fit(line, columns - 1), line);
+    int room = terminal_columns() - 1;
+    int width = room - text_width(subject) - text_width(words) - (int)strlen(" 100%  ");
+    width = width < BAR_MIN ? BAR_MIN : width > BAR_MAX ? BAR_MAX : width;
+    int full = (int)(share * width + 0.5);
+    char line[1024];
+    size_t used = (size_t)snprintf(line, 256, "%s ", subject);
+    used = used < 256 ? used : 255;
+    for (int i = 0; i < width; i++) {
+        const char *cell = i < full ? (progress->terminal.utf8 ? "█" : "#")
+                                    : (progress->terminal.utf8 ? "░" : "-");
+        used += (size_t)snprintf(line + used, sizeof line - used, "%s", cell);
+    }
+    (void)snprintf(line + used, sizeof line - used, " %3.0f%% %s", share * 100, words);
+    line[text_fit(line, room)] = '\0';
     (void)fprintf(out, "\r");
-    text_print_safe(out, cut, false);
+    text_print_safe(out, line, false);
     (void)fprintf(out, "\033[K");
     (void)fflush(out);
     progress->drawn = true;
-}
-
-static void bar(const struct progress *progress, double share, char *out, size_t size)
-{
-    int full = (int)(share * BAR_WIDTH + 0.5);
-    size_t used = 0;
-    for (int i = 0; i < BAR_WIDTH && used + 8 < size; i++) {
-        const char *cell = i < full ? (progress->terminal.utf8 ? "█" : "#")
-                                    : (progress->terminal.utf8 ? "░" : "-");
-        used += (size_t)snprintf(out + used, size - used, "%s", cell);
-    }
 }
 
 static const char *phase_word(Vmpool__MigrationPhase phase)
@@ -96,25 +100,24 @@ static const char *phase_word(Vmpool__MigrationPhase phase)
     }
 }
 
-/* "copying, round 2: 412M left, dirtied 34 Mbit/s, sending 940 Mbit/s, 3.2 s to go" */
+/* "copying round 2, 412M left, ETA 3.2 s, 940 Mbit/s, dirtied 34 Mbit/s" */
 static void migration_words(const Vmpool__MigrationProgress *migration, char *out, size_t size)
 {
     char left[24];
     char dirty[32];
     char rate[32];
-    char eta[32];
+    char eta[32] = "not known";
     size_t used = (size_t)snprintf(out, size, "%s", phase_word(migration->phase));
     bool copying = migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_PRECOPY ||
                    migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY;
+    if (migration->eta_ms)
+        units_format_ms(migration->eta_ms, eta, sizeof eta);
     if (copying && used < size)
         used += (size_t)snprintf(out + used, size - used,
-                                 ", round %u: %s left, dirtied %s, sending %s", migration->round,
+                                 " round %u, %s left, ETA %s, %s, dirtied %s", migration->round,
                                  units_format_bytes(migration->remaining_bytes, left, sizeof left),
-                                 units_format_bps(migration->dirty_bps, dirty, sizeof dirty),
-                                 units_format_bps(migration->bandwidth_bps, rate, sizeof rate));
-    if (copying && migration->eta_ms && used < size)
-        used += (size_t)snprintf(out + used, size - used, ", %s to go",
-                                 units_format_ms(migration->eta_ms, eta, sizeof eta));
+                                 eta, units_format_bps(migration->bandwidth_bps, rate, sizeof rate),
+                                 units_format_bps(migration->dirty_bps, dirty, sizeof dirty));
     if (migration->text && migration->text[0] && used < size)
         (void)snprintf(out + used, size - used, " (%s)", migration->text);
 }
@@ -154,44 +157,32 @@ void progress_job(struct progress *progress, const Vmpool__Job *job)
 {
     char words[320];
     char line[512];
-    char graph[BAR_WIDTH * 4 + 1] = "";
-    char time[32];
     if (progress->quiet)
         return;
     job_words(job, words, sizeof words);
-    if (!progress->terminal.err_is_terminal) {
-        change_key(job, line, sizeof line);
-        if (strcmp(line, progress->last) != 0)
-            progress_note(progress, "%s %s: %s", job->kind, job->subject, words);
-        (void)snprintf(progress->last, sizeof progress->last, "%s", line);
+    if (progress->terminal.err_is_terminal) {
+        draw(progress, job->subject, job_share(job), words);
         return;
     }
-    double share = job_share(job);
-    bar(progress, share, graph, sizeof graph);
-    uint64_t elapsed_ms = (uint64_t)(clock_monotonic_ms() - progress->started_ms);
-    (void)snprintf(line, sizeof line, "%s %s %3.0f%% %s | %s | %s", job->subject, graph,
-                   share * 100, units_format_ms(elapsed_ms / 100 * 100, time, sizeof time),
-                   job->kind, words);
-    draw(progress, line);
+    change_key(job, line, sizeof line);
+    if (strcmp(line, progress->last) != 0)
+        progress_note(progress, "%s %s: %s", job->kind, job->subject, words);
+    (void)snprintf(progress->last, sizeof progress->last, "%s", line);
 }
 
 void progress_bytes(struct progress *progress, const char *what, uint64_t done, uint64_t total)
 {
-    char line[512];
-    char graph[BAR_WIDTH * 4 + 1] = "";
+    char words[80];
     char have[24];
     char whole[24];
-    double share = total ? (double)done / (double)total : 1;
     if (progress->quiet)
         return;
     units_format_bytes(total, whole, sizeof whole);
-    if (!progress->terminal.err_is_terminal) {
-        if (done == total)
-            progress_note(progress, "%s: %s", what, whole);
-        return;
+    if (progress->terminal.err_is_terminal) {
+        (void)snprintf(words, sizeof words, "%s of %s", units_format_bytes(done, have, sizeof have),
+                       whole);
+        draw(progress, what, total ? (double)done / (double)total : 1, words);
+    } else if (done == total) {
+        progress_note(progress, "%s: %s", what, whole);
     }
-    bar(progress, share, graph, sizeof graph);
-    (void)snprintf(line, sizeof line, "%s %s %3.0f%% %s of %s", what, graph, share * 100,
-                   units_format_bytes(done, have, sizeof have), whole);
-    draw(progress, line);
 }

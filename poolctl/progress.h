@@ -13,8 +13,7 @@
 struct progress {
     struct terminal terminal;
     bool quiet;
-    bool drawn; /* a line stands on the terminal that must be cleared */
-    int64_t started_ms;
+    bool drawn;     /* a line stands on the terminal that must be cleared */
     char last[512]; /* what was printed last where it is no terminal */
 };
 
