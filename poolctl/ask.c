@@ -17,9 +17,7 @@ int ask_session(struct session *session, Vmpool__AdminRequest *request,
         return 0;
     vmpool__admin_reply__free_unpacked(*reply, NULL);
     *reply = NULL;
-    return error_set(err, ERROR_FAILED,
-                     "the controller's answer makes no sense here: is it of another version? "
-                     "(poolctl version)");
+    return error_set(err, ERROR_FAILED, ASK_WRONG_ANSWER);
 }
 
 int ask(const struct invocation *call, Vmpool__AdminRequest *request,
@@ -31,22 +29,45 @@ int ask(const struct invocation *call, Vmpool__AdminRequest *request,
     return result;
 }
 
-json_t *ask_list(struct session *session, Vmpool__AdminRequest *request,
-                 Vmpool__AdminReply__BodyCase expected, const struct view *view, struct error *err)
+/* Adds what one part of an answer holds to @list. */
+static int add_part(json_t *list, const Vmpool__AdminReply *reply, const struct view *view,
+                    struct error *err)
 {
     char path[64];
-    Vmpool__AdminReply *reply = NULL;
-    if (ask_session(session, request, expected, &reply, err) < 0)
-        return NULL;
     /* A reply's member is named as the list inside it: { "vms": { "vms": [...] } } */
     (void)snprintf(path, sizeof path, "%s.%s", view->list_key, view->list_key);
     json_t *json = message_to_json(&reply->base, err);
-    json_t *list = json_incref(message_at(json, path));
-    if (json && !list)
-        (void)error_set(err, ERROR_FAILED, "the controller's answer has no %s", view->list_key);
+    json_t *part = message_at(json, path);
+    int result = json ? 0 : -1;
+    if (json && (!part || json_array_extend(list, part) < 0))
+        result = error_set(err, ERROR_FAILED, "the controller's answer has no %s", view->list_key);
     json_decref(json);
-    vmpool__admin_reply__free_unpacked(reply, NULL);
-    return list;
+    return result;
+}
+
+json_t *ask_list(struct session *session, Vmpool__AdminRequest *request,
+                 Vmpool__AdminReply__BodyCase expected, const struct view *view, struct error *err)
+{
+    json_t *list = json_array();
+    struct session_request *made = session_begin(session, request, err);
+    bool done = false;
+    int result = made ? 0 : -1;
+    while (result == 0 && !done) { /* a long list comes in parts */
+        Vmpool__AdminReply *reply = NULL;
+        if (session_await(session, made, &reply, err) < 0)
+            result = -1;
+        else if (reply->body_case != expected)
+            result = error_set(err, ERROR_FAILED, ASK_WRONG_ANSWER);
+        else
+            result = add_part(list, reply, view, err);
+        done = reply && reply->done;
+        vmpool__admin_reply__free_unpacked(reply, NULL);
+    }
+    session_end(session, made);
+    if (result == 0)
+        return list;
+    json_decref(list);
+    return NULL;
 }
 
 int ask_and_print(const struct invocation *call, Vmpool__AdminRequest *request,

@@ -17,6 +17,10 @@
                                  .body_case = VMPOOL__ADMIN_REQUEST__BODY_##CASE,                  \
                                  .field_ = (body_)}
 
+#define ASK_WRONG_ANSWER                                                                           \
+    "the controller's answer makes no sense here: is it of another version? (poolctl version "     \
+    "--controller)"
+
 /* A text as a message's field takes it, NULL as the empty one; protobuf-c asks for a char * but
  * only reads it. */
 char *ask_text(const char *text);

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "common/cleanup.h"
-#include "common/clock.h"
 #include "poolctl/ask.h"
 #include "poolctl/commands.h"
 #include "poolctl/image_file.h"
@@ -95,21 +94,12 @@ static struct session_request *send_piece(struct import *import, const struct im
     return session_begin(import->session, &request, err);
 }
 
-/* Waits for the one answer of a piece. */
 static int piece_done(struct import *import, struct session_request *piece, struct error *err)
 {
     Vmpool__AdminReply *reply = NULL;
-    int64_t until_ms = clock_monotonic_ms() + SESSION_ANSWER_MS;
-    int got = 0;
-    while (got == 0) {
-        int64_t left_ms = until_ms - clock_monotonic_ms();
-        if (left_ms <= 0)
-            got = error_set(err, ERROR_TIMEOUT,
-                            "the controller took a piece of the image but does not answer");
-        else
-            got = session_next(import->session, piece, (int)left_ms, &reply, err);
-    }
-    vmpool__admin_reply__free_unpacked(reply, NULL);
+    int got = session_await(import->session, piece, &reply, err);
+    if (got > 0)
+        vmpool__admin_reply__free_unpacked(reply, NULL);
     session_end(import->session, piece);
     return got < 0 ? -1 : 0;
 }

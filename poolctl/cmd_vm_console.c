@@ -16,6 +16,8 @@
 #define UNTIL_MAX   255
 #define QUIET_MS    1000 /* after the end of piped input: detach once nothing came for so long */
 #define WAIT_MAX_MS 60000
+#define REOPEN_MS   500 /* after a console closed, because its VM moved */
+#define REOPEN_MAX  120 /* in a row, without output */
 
 struct console {
     struct invocation *call;
@@ -27,6 +29,7 @@ struct console {
     int64_t quiet_since_ms; /* of the output, or of the input's end */
     size_t tail_size;
     char tail[UNTIL_MAX + 1]; /* the end of what came, for --until across messages */
+    unsigned reopened;        /* since output came last */
     bool input_ended;
     bool detached;
     bool found;
@@ -39,6 +42,8 @@ static void send_input(struct console *console, uint8_t *data, size_t size)
     struct error err = ERROR_INIT;
     Vmpool__ConsoleInput body = VMPOOL__CONSOLE_INPUT__INIT;
     ADMIN_REQUEST(request, CONSOLE_INPUT, console_input, &body);
+    if (!console->opened)
+        return;
     body.console = ask_text(session_request_id(console->opened));
     body.input.data = data;
     body.input.len = size;
@@ -116,6 +121,7 @@ static void show(struct console *console, const Vmpool__ConsoleOutput *output)
     (void)fwrite(output->output.data, 1, output->output.len, out);
     (void)fflush(out);
     console->quiet_since_ms = clock_monotonic_ms();
+    console->reopened = output->output.len > 0 ? 0 : console->reopened;
     if (console->until && saw_text(console, output->output.data, output->output.len))
         console->found = true;
     if (output->text[0] && !invocation_has(console->call, "quiet"))
@@ -132,38 +138,87 @@ static int time_left(const struct console *console)
     return left_ms > WAIT_MAX_MS ? WAIT_MAX_MS : left_ms > 0 ? (int)left_ms : 0;
 }
 
-static int follow(struct console *console, struct error *err)
-{
-    bool done = false;
-    while (!done && !console->detached && !console->found &&
-           !session_interrupted(console->session)) {
-        Vmpool__AdminReply *reply = NULL;
-        int wait_ms = time_left(console);
-        if (wait_ms == 0)
-            break;
-        int got = session_next(console->session, console->opened, wait_ms, &reply, err);
-        if (got < 0)
-            return -1;
-        if (got > 0 && reply->body_case == VMPOOL__ADMIN_REPLY__BODY_CONSOLE)
-            show(console, reply->console);
-        done = got > 0 && reply->done;
-        vmpool__admin_reply__free_unpacked(reply, NULL);
-    }
-    if (console->until && !console->found)
-        return error_set(err, ERROR_TIMEOUT, "'%s' did not appear on the console", console->until);
-    return 0;
-}
-
-/* ---- the command ---------------------------------------------------------------------------- */
-
+/* Sends the request that opens the console. */
 static int open_console(struct console *console, struct error *err)
 {
     Vmpool__ConsoleOpen body = VMPOOL__CONSOLE_OPEN__INIT;
     body.name = ask_text(invocation_argument(console->call, 0));
     ADMIN_REQUEST(request, CONSOLE_OPEN, console_open, &body);
-    session_set_patience(console->session, SESSION_RETRY_MS);
     console->opened = session_begin(console->session, &request, err);
-    if (!console->opened || session_catch_interrupts(console->session, err) < 0)
+    return console->opened ? 0 : -1;
+}
+
+/* Whether the VM has, or will have, a console somewhere: -1 where that cannot be told. */
+static int still_there(struct console *console, struct error *err)
+{
+    Vmpool__VmList body = VMPOOL__VM_LIST__INIT;
+    body.name = ask_text(invocation_argument(console->call, 0));
+    ADMIN_REQUEST(request, VM_LIST, vm_list, &body);
+    Vmpool__AdminReply *reply = NULL;
+    if (ask_session(console->session, &request, VMPOOL__ADMIN_REPLY__BODY_VMS, &reply, err) < 0)
+        return err->kind == ERROR_NOT_FOUND ? 0 : -1;
+    Vmpool__VmPhase phase =
+        reply->vms->n_vms > 0 ? reply->vms->vms[0]->phase : VMPOOL__VM_PHASE__PHASE_NONE;
+    vmpool__admin_reply__free_unpacked(reply, NULL);
+    return phase == VMPOOL__VM_PHASE__PHASE_RUNNING || phase == VMPOOL__VM_PHASE__PHASE_MIGRATING ||
+           phase == VMPOOL__VM_PHASE__PHASE_HANDOVER || phase == VMPOOL__VM_PHASE__PHASE_UNKNOWN;
+}
+
+/* The console closed: the VM ended, or it moved and has its console elsewhere now. Returns 1 where
+ * it was opened again. */
+static int open_again(struct console *console, struct error *err)
+{
+    int64_t again_ms = clock_monotonic_ms() + REOPEN_MS;
+    session_end(console->session, console->opened);
+    console->opened = NULL;
+    while (clock_monotonic_ms() < again_ms && !session_interrupted(console->session))
+        if (loop_run_once(session_loop(console->session), REOPEN_MS, err) < 0)
+            return -1;
+    if (session_interrupted(console->session) || console->detached ||
+        ++console->reopened > REOPEN_MAX)
+        return 0;
+    int there = still_there(console, err);
+    if (there <= 0)
+        return there;
+    return open_console(console, err) < 0 ? -1 : 1;
+}
+
+/* Whether nothing more is waited for. */
+static bool is_over(const struct console *console)
+{
+    return console->detached || console->found || session_interrupted(console->session) ||
+           time_left(console) == 0;
+}
+
+static int follow(struct console *console, struct error *err)
+{
+    while (!is_over(console)) {
+        Vmpool__AdminReply *reply = NULL;
+        int got = session_next(console->session, console->opened, time_left(console), &reply, err);
+        /* Refused while it was on its way: looked at again like one that closed. */
+        bool moving = got < 0 && console->reopened > 0 && err->kind == ERROR_CONFLICT;
+        if (got < 0 && !moving)
+            return -1;
+        if (got > 0 && reply->body_case == VMPOOL__ADMIN_REPLY__BODY_CONSOLE)
+            show(console, reply->console);
+        bool closed = moving || (got > 0 && reply->done);
+        vmpool__admin_reply__free_unpacked(reply, NULL);
+        if (!closed || is_over(console))
+            continue;
+        error_clear(err);
+        int again = open_again(console, err);
+        if (again <= 0)
+            return again;
+    }
+    return 0;
+}
+
+/* ---- the command ---------------------------------------------------------------------------- */
+
+static int attach(struct console *console, struct error *err)
+{
+    session_set_patience(console->session, SESSION_RETRY_MS);
+    if (open_console(console, err) < 0 || session_catch_interrupts(console->session, err) < 0)
         return -1;
     return invocation_has(console->call, "no-input") ? 0 : watch_input(console, err);
 }
@@ -184,9 +239,12 @@ static int run_attached(struct console *console, struct error *err)
         cfmakeraw(&mode);
         (void)tcsetattr(terminal->in_fd, TCSADRAIN, &mode);
     }
-    int result = open_console(console, err);
+    int result = attach(console, err);
     if (result == 0)
         result = follow(console, err);
+    if (result == 0 && console->until && !console->found)
+        result =
+            error_set(err, ERROR_TIMEOUT, "'%s' did not appear on the console", console->until);
     if (console->opened)
         send_input(console, NULL, 0);
     if (raw)

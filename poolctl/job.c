@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "common/units.h"
+#include "poolctl/ask.h"
 #include "poolctl/message.h"
 #include "poolctl/placement.h"
 #include "poolctl/progress.h"
@@ -155,19 +156,49 @@ int job_watch(struct invocation *call, struct session *session, uint64_t id,
     return result;
 }
 
+/* A refusal that comes with the reasons of each node. */
+static int print_refusal(const struct invocation *call, const struct session *session,
+                         struct error *err)
+{
+    const Vmpool__AdminReply *failed = session_failed(session);
+    struct error ignored = ERROR_INIT;
+    if (failed && failed->body_case == VMPOOL__ADMIN_REPLY__BODY_PLACEMENT &&
+        invocation_has(call, "dry-run"))
+        (void)placement_print(call, failed->placement, &ignored);
+    return err->kind == ERROR_NONE ? error_set(err, ERROR_FAILED, "refused") : -1;
+}
+
+/* A change that was done at once is answered with how the nodes are now. */
+static int print_nodes(const struct invocation *call, const Vmpool__AdminReply *reply,
+                       struct error *err)
+{
+    struct view_style style = view_style_of(call);
+    json_t *json = message_to_json(&reply->nodes->base, err);
+    json_t *node = json_incref(json_array_get(message_at(json, "nodes"), 0));
+    int result = 0;
+    if (style.format != OUTPUT_TABLE && node)
+        result = view_one(&style, &view_nodes, NULL, json_incref(node), err);
+    else if (!style.quiet)
+        (void)fprintf(style.terminal.out, "%s %s: done\n", call->command->name,
+                      message_text(node, "name"));
+    json_decref(node);
+    json_decref(json);
+    return result;
+}
+
 int job_run(struct invocation *call, struct session *session, Vmpool__AdminRequest *request,
             const struct job_wait *wait, struct error *err)
 {
     Vmpool__AdminReply *reply = NULL;
     int result = 0;
     if (session_call(session, request, &reply, err) < 0)
-        return -1;
+        return print_refusal(call, session, err);
     if (reply->body_case == VMPOOL__ADMIN_REPLY__BODY_PLACEMENT)
         result = placement_print(call, reply->placement, err);
+    else if (reply->body_case == VMPOOL__ADMIN_REPLY__BODY_NODES)
+        result = print_nodes(call, reply, err);
     else if (reply->body_case != VMPOOL__ADMIN_REPLY__BODY_JOB)
-        result = error_set(err, ERROR_FAILED,
-                           "the controller's answer makes no sense here: is it "
-                           "of another version? (poolctl version)");
+        result = error_set(err, ERROR_FAILED, ASK_WRONG_ANSWER);
     else if (reply->job->phase > VMPOOL__JOB_PHASE__JOB_RUNNING)
         result = print_ended(call, reply->job, wait->from, err);
     else if (wait->no_wait)

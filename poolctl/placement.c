@@ -1,13 +1,26 @@
 #include "poolctl/placement.h"
 
+#include <string.h>
+
 #include "poolctl/message.h"
 #include "poolctl/text.h"
 #include "poolctl/view.h"
+
+/* A plan for the VMs of a node names no single node; it holds where each VM has one. */
+static bool all_fit(const Vmpool__Placement *placement)
+{
+    for (size_t i = 0; i < placement->n_verdicts; i++)
+        if (!placement->verdicts[i]->fits)
+            return false;
+    return true;
+}
 
 int placement_print(const struct invocation *call, const Vmpool__Placement *placement,
                     struct error *err)
 {
     struct view_style style = view_style_of(call);
+    bool drain = strcmp(call->command->name, "drain") == 0;
+    const struct view *view = drain ? &view_moves : &view_verdicts;
     json_t *json = message_to_json(&placement->base, err);
     int result = -1;
     if (!json)
@@ -19,7 +32,7 @@ int placement_print(const struct invocation *call, const Vmpool__Placement *plac
         result = view_document(&style, message_document("placement", json_incref(json), err), err);
         break;
     case OUTPUT_CSV:
-        result = view_list(&style, &view_verdicts, json_incref(verdicts), err);
+        result = view_list(&style, view, json_incref(verdicts), err);
         break;
     case OUTPUT_NAME:
         if (placement->node[0])
@@ -27,8 +40,8 @@ int placement_print(const struct invocation *call, const Vmpool__Placement *plac
         result = 0;
         break;
     case OUTPUT_TABLE:
-        result = view_list(&style, &view_verdicts, json_incref(verdicts), err);
-        if (placement->node[0] && placement->summary[0]) {
+        result = view_list(&style, view, json_incref(verdicts), err);
+        if ((drain ? all_fit(placement) : placement->node[0]) && placement->summary[0]) {
             (void)fputc('\n', style.terminal.out);
             text_print_safe(style.terminal.out, placement->summary, true);
             (void)fputc('\n', style.terminal.out);
@@ -36,7 +49,7 @@ int placement_print(const struct invocation *call, const Vmpool__Placement *plac
         break;
     }
     json_decref(json);
-    if (result == 0 && !placement->node[0])
+    if (result == 0 && (drain ? !all_fit(placement) : !placement->node[0]))
         return error_set(err, ERROR_NO_CAPACITY, "%s",
                          placement->summary[0] ? placement->summary : "no node fits");
     return result;

@@ -38,6 +38,7 @@ struct session {
     struct link_client *client;
     struct context context;
     struct session_request *requests;
+    Vmpool__AdminReply *failed; /* see session_failed() */
     bool connected;
     bool interrupted;
     int64_t down_since_ms;
@@ -196,6 +197,7 @@ void session_close(struct session *session)
         return;
     while (session->requests)
         session_end(session, session->requests);
+    vmpool__admin_reply__free_unpacked(session->failed, NULL);
     if (session->client)
         link_client_close(session->client);
     loop_free(session->loop);
@@ -290,6 +292,8 @@ static Vmpool__AdminReply *take_answer(struct session_request *request)
 int session_next(struct session *session, struct session_request *request, int timeout_ms,
                  Vmpool__AdminReply **reply, struct error *err)
 {
+    vmpool__admin_reply__free_unpacked(session->failed, NULL);
+    session->failed = NULL;
     *reply = take_answer(request);
     if (!*reply) {
         if (session->connected)
@@ -306,32 +310,44 @@ int session_next(struct session *session, struct session_request *request, int t
     (void)error_set(
         err, failure->kind <= ERROR_UNREACHABLE ? (enum error_kind)failure->kind : ERROR_FAILED,
         "%s", failure->text);
-    vmpool__admin_reply__free_unpacked(*reply, NULL);
+    session->failed = *reply;
     *reply = NULL;
     return -1;
+}
+
+int session_await(struct session *session, struct session_request *request,
+                  Vmpool__AdminReply **reply, struct error *err)
+{
+    char time[32];
+    int64_t until_ms = clock_monotonic_ms() + (int64_t)session->answer_ms;
+    int got = 0;
+    while (got == 0) {
+        int64_t left_ms = until_ms - clock_monotonic_ms();
+        if (left_ms <= 0)
+            return error_set(err, ERROR_TIMEOUT,
+                             "the controller at %s took the request but did not answer it within "
+                             "%s",
+                             session->context.address,
+                             units_format_ms(session->answer_ms, time, sizeof time));
+        got = session_next(session, request, (int)left_ms, reply, err);
+    }
+    return got;
 }
 
 int session_call(struct session *session, Vmpool__AdminRequest *request, Vmpool__AdminReply **reply,
                  struct error *err)
 {
-    char time[32];
-    int64_t until_ms = clock_monotonic_ms() + (int64_t)session->answer_ms;
     struct session_request *made = session_begin(session, request, err);
-    int result = made ? 0 : -1;
-    *reply = NULL;
-    while (result == 0) {
-        int64_t left_ms = until_ms - clock_monotonic_ms();
-        if (left_ms <= 0)
-            result = error_set(err, ERROR_TIMEOUT,
-                               "the controller at %s took the request but did not answer it "
-                               "within %s",
-                               session->context.address,
-                               units_format_ms(session->answer_ms, time, sizeof time));
-        else
-            result = session_next(session, made, (int)left_ms, reply, err);
-    }
+    int got = made ? session_await(session, made, reply, err) : -1;
+    if (got < 0)
+        *reply = NULL;
     session_end(session, made);
-    return result < 0 ? -1 : 0;
+    return got < 0 ? -1 : 0;
+}
+
+const Vmpool__AdminReply *session_failed(const struct session *session)
+{
+    return session->failed;
 }
 
 int session_post(struct session *session, Vmpool__AdminRequest *request, struct error *err)

@@ -43,7 +43,13 @@ struct session_request *session_begin(struct session *session, Vmpool__AdminRequ
  * happened on the loop (a signal, a key), -1 on failure. */
 int session_next(struct session *session, struct session_request *request, int timeout_ms,
                  Vmpool__AdminReply **reply, struct error *err);
+/* session_next() that waits for as long as a request may take; never 0. */
+int session_await(struct session *session, struct session_request *request,
+                  Vmpool__AdminReply **reply, struct error *err);
 void session_end(struct session *session, struct session_request *request);
+/* The answer that carried the last failure, which may say more than its text, such as a placement;
+ * valid until the next call. NULL where there is none. */
+const Vmpool__AdminReply *session_failed(const struct session *session);
 const char *session_request_id(const struct session_request *request);
 
 /* Sends a request that has no answer; dropped where the connection is lost. */

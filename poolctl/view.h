@@ -62,6 +62,7 @@ extern const struct view view_jobs;
 extern const struct view view_images;
 extern const struct view view_events;
 extern const struct view view_verdicts;
+extern const struct view view_moves; /* verdicts of a drain: one a VM */
 extern const struct view view_rounds;
 extern const struct view view_contexts;
 

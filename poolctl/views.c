@@ -100,6 +100,12 @@ static const struct field verdict_fields[] = {
 const struct view view_verdicts = {"verdicts", "placement", "node", "no nodes to choose from",
                                    verdict_fields};
 
+static const struct field move_fields[] = {{"VM", "reason", NULL, FIELD_TEXT, 0},
+                                           {"FITS", "fits", NULL, FIELD_YES_NO, 0},
+                                           {"TO", "node", NULL, FIELD_TEXT, 0},
+                                           {0}};
+const struct view view_moves = {"verdicts", "placement", "node", "no VMs to move", move_fields};
+
 static const struct field round_fields[] = {{"ROUND", "number", NULL, FIELD_NUMBER, 0},
                                             {"PAGES", "pages_sent", NULL, FIELD_NUMBER, 0},
                                             {"ZERO", "pages_zero", NULL, FIELD_NUMBER, 0},

@@ -73,6 +73,54 @@ Test(console, piped_input_is_typed_and_then_detached)
     fake_stop(fake);
 }
 
+/* Its VM moves: the first console closes, the next one is on the other node. */
+static bool moving_console(struct fake *fake, const Vmpool__AdminRequest *request,
+                           Vmpool__AdminReply *reply)
+{
+    static Vmpool__ConsoleOutput output = VMPOOL__CONSOLE_OUTPUT__INIT;
+    if (request->body_case != VMPOOL__ADMIN_REQUEST__BODY_CONSOLE_OPEN)
+        return false;
+    bool first = fake_count(fake, VMPOOL__ADMIN_REQUEST__BODY_CONSOLE_OPEN) == 1;
+    output.output.data = (uint8_t *)(uintptr_t)(first ? "before " : "after ");
+    output.output.len = first ? 7 : 6;
+    reply->body_case = VMPOOL__ADMIN_REPLY__BODY_CONSOLE;
+    reply->console = &output;
+    reply->done = first;
+    return true;
+}
+
+Test(console, it_follows_a_vm_that_moves)
+{
+    struct fake *fake = fake_start(moving_console);
+    struct run run = run_poolctl("vm console web --no-input --until after --timeout 10s");
+    cr_expect_eq(run.status, 0, "%s", run.err);
+    cr_expect_str_eq(run.out, "before after ");
+    run_free(&run);
+    fake_stop(fake);
+}
+
+static bool ended_console(struct fake *fake, const Vmpool__AdminRequest *request,
+                          Vmpool__AdminReply *reply)
+{
+    static Vmpool__ConsoleOutput output = VMPOOL__CONSOLE_OUTPUT__INIT;
+    (void)fake;
+    if (request->body_case != VMPOOL__ADMIN_REQUEST__BODY_CONSOLE_OPEN)
+        return false;
+    reply->body_case = VMPOOL__ADMIN_REPLY__BODY_CONSOLE;
+    reply->console = &output;
+    return true;
+}
+
+Test(console, it_ends_with_its_vm)
+{
+    struct fake *fake = fake_start(ended_console);
+    struct run run = run_poolctl("vm console zürich --no-input --timeout 20s");
+    cr_expect_eq(run.status, 0, "%s", run.err);
+    cr_expect_eq(fake_count(fake, VMPOOL__ADMIN_REQUEST__BODY_CONSOLE_OPEN), 1);
+    run_free(&run);
+    fake_stop(fake);
+}
+
 /* ---- completion ----------------------------------------------------------------------------- */
 
 static void expect_offers(const char *line, const char *offered, const char *not_offered)

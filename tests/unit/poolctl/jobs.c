@@ -208,6 +208,104 @@ Test(jobs, a_dry_run_that_finds_no_host_has_the_same_status)
     fake_stop(fake);
 }
 
+/* As the controller refuses: a failure with the reasons beside it. */
+static bool refused_with_reasons(struct fake *fake, const Vmpool__AdminRequest *request,
+                                 Vmpool__AdminReply *reply)
+{
+    static Vmpool__Failure failure = VMPOOL__FAILURE__INIT;
+    static Vmpool__HostVerdict verdict = VMPOOL__HOST_VERDICT__INIT;
+    static Vmpool__HostVerdict *verdicts[] = {&verdict};
+    static Vmpool__Placement placement = VMPOOL__PLACEMENT__INIT;
+    (void)fake;
+    (void)request;
+    verdict.node = TEXT("n1");
+    verdict.reason = TEXT("lacks memory: needs 64G, 62.5G free");
+    placement.n_verdicts = 1;
+    placement.verdicts = verdicts;
+    failure.kind = ERROR_NO_CAPACITY;
+    failure.text = TEXT("no host fits: 1 lacks memory");
+    reply->failure = &failure;
+    reply->body_case = VMPOOL__ADMIN_REPLY__BODY_PLACEMENT;
+    reply->placement = &placement;
+    return true;
+}
+
+Test(jobs, a_refused_dry_run_shows_each_nodes_reason)
+{
+    struct fake *fake = fake_start(refused_with_reasons);
+    struct run run = run_poolctl("vm create big --image debian --memory 64G --dry-run");
+    cr_expect_eq(run.status, ERROR_NO_CAPACITY);
+    cr_expect_not_null(strstr(run.out, "lacks memory: needs 64G, 62.5G free"), "%s", run.out);
+    cr_expect_str_eq(run.err, "poolctl: no host fits: 1 lacks memory\n");
+    run_free(&run);
+    fake_stop(fake);
+}
+
+static bool drain_plan(struct fake *fake, const Vmpool__AdminRequest *request,
+                       Vmpool__AdminReply *reply)
+{
+    static Vmpool__HostVerdict list[2] = {VMPOOL__HOST_VERDICT__INIT, VMPOOL__HOST_VERDICT__INIT};
+    static Vmpool__HostVerdict *verdicts[] = {&list[0], &list[1]};
+    static Vmpool__Placement placement = VMPOOL__PLACEMENT__INIT;
+    (void)fake;
+    if (request->body_case != VMPOOL__ADMIN_REQUEST__BODY_NODE_CHANGE)
+        return false;
+    list[0].node = TEXT("n2");
+    list[0].fits = true;
+    list[0].reason = TEXT("VM web");
+    list[1].node = TEXT("");
+    list[1].reason = TEXT("VM db: has local disks");
+    placement.verdicts = verdicts;
+    placement.n_verdicts = strcmp(request->node_change->name, "n1") == 0 ? 2 : 1;
+    placement.summary = TEXT("1 of 2 running VMs can move away from n1");
+    reply->body_case = VMPOOL__ADMIN_REPLY__BODY_PLACEMENT;
+    reply->placement = &placement;
+    return true;
+}
+
+Test(jobs, a_plan_to_drain_names_each_vm)
+{
+    struct fake *fake = fake_start(drain_plan);
+    struct run run = run_poolctl("node drain n1 --dry-run");
+    cr_expect_eq(run.status, ERROR_NO_CAPACITY);
+    expect_golden("drain-plan.txt", run.out);
+    cr_expect_str_eq(run.err, "poolctl: 1 of 2 running VMs can move away from n1\n");
+    run_free(&run);
+    run = run_poolctl("node drain n2 --dry-run");
+    cr_expect_eq(run.status, 0, "%s", run.err);
+    run_free(&run);
+    fake_stop(fake);
+}
+
+static bool done_at_once(struct fake *fake, const Vmpool__AdminRequest *request,
+                         Vmpool__AdminReply *reply)
+{
+    static Vmpool__Node node = VMPOOL__NODE__INIT;
+    static Vmpool__Node *nodes[] = {&node};
+    static Vmpool__NodeTable table = VMPOOL__NODE_TABLE__INIT;
+    (void)fake;
+    (void)request;
+    node.name = TEXT("n2");
+    table.n_nodes = 1;
+    table.nodes = nodes;
+    reply->body_case = VMPOOL__ADMIN_REPLY__BODY_NODES;
+    reply->nodes = &table;
+    return true;
+}
+
+Test(jobs, a_change_done_at_once_needs_no_job)
+{
+    struct fake *fake = fake_start(done_at_once);
+    struct run run = run_poolctl("node undrain n2");
+    cr_expect_eq(run.status, 0, "%s", run.err);
+    cr_expect_str_eq(run.out, "undrain n2: done\n");
+    run_free(&run);
+    run = run_poolctl("node rm n2 --yes -o name");
+    cr_expect_str_eq(run.out, "n2\n");
+    run_free(&run);
+    fake_stop(fake);
+}
+
 Test(jobs, create_asks_for_what_was_said)
 {
     struct fake *fake = fake_start(NULL);

@@ -110,6 +110,37 @@ Test(output, what_a_vm_is_called_cannot_steer_the_terminal)
     fake_stop(fake);
 }
 
+/* A long list comes in parts. */
+static bool in_parts(struct fake *fake, const Vmpool__AdminRequest *request,
+                     Vmpool__AdminReply *reply)
+{
+    static Vmpool__Vm vm = VMPOOL__VM__INIT;
+    static Vmpool__Vm *vms[] = {&vm};
+    static Vmpool__VmTable table = VMPOOL__VM_TABLE__INIT;
+    (void)request;
+    table.n_vms = 1;
+    table.vms = vms;
+    reply->body_case = VMPOOL__ADMIN_REPLY__BODY_VMS;
+    reply->vms = &table;
+    reply->done = false;
+    vm.name = (char *)(uintptr_t) "one";
+    fake_send(fake, reply);
+    vm.name = (char *)(uintptr_t) "two";
+    fake_send(fake, reply);
+    vm.name = (char *)(uintptr_t) "three";
+    reply->done = true;
+    return true;
+}
+
+Test(output, a_list_in_parts_is_one_list)
+{
+    struct fake *fake = fake_start(in_parts);
+    struct run run = run_poolctl("vm ls -o name");
+    cr_expect_str_eq(run.out, "one\ntwo\nthree\n");
+    run_free(&run);
+    fake_stop(fake);
+}
+
 Test(output, an_empty_list_is_said_on_stderr)
 {
     struct fake *fake = fake_start(NULL);
