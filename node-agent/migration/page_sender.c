@@ -326,7 +326,13 @@ void page_sender_stop(struct page_sender *sender)
             free(stream->frame->sealed);
         free(stream->frame);
         channel_close(&stream->channel);
+        stream->frame = NULL;
+        stream->started = false;
     }
+}
+
+void page_sender_destroy(struct page_sender *sender)
+{
     pacer_destroy(&sender->pacer);
     (void)pthread_cond_destroy(&sender->changed);
     (void)pthread_mutex_destroy(&sender->lock);

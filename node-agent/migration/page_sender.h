@@ -58,8 +58,10 @@ struct page_sender {
 void page_sender_init(struct page_sender *sender, const struct migration_guest *guest,
                       uint64_t bandwidth_bps, int stop_fd, int wake_fd);
 int page_sender_start(struct page_sender *sender, struct error *err);
-/* Ends the threads (@stop_fd must be readable by now) and closes the streams. */
+/* Ends the threads (@stop_fd must be readable by now) and closes the streams; the counters stay. */
 void page_sender_stop(struct page_sender *sender);
+/* After page_sender_stop(). */
+void page_sender_destroy(struct page_sender *sender);
 
 void page_sender_begin_round(struct page_sender *sender, const struct page_round *round);
 /* 1: the round has been handed to the kernel, 0: not yet, -1: a thread failed. */

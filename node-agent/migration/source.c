@@ -26,6 +26,7 @@ static int check_options(const struct migration_guest *guest,
 static void destroy(struct migration_source *source)
 {
     page_sender_stop(&source->sender);
+    page_sender_destroy(&source->sender);
     channel_close(&source->control);
     report_destroy(&source->report);
     (void)pthread_mutex_destroy(&source->lock);

@@ -428,6 +428,7 @@ static void finish(struct migration_source *source, enum step last, struct error
         outcome = MIGRATION_OUTCOME_SOURCE_RUNS;
     }
     event_raise(source->stop_fd);
+    page_sender_stop(&source->sender); /* they use the log */
     if (source->logging)
         source->guest.ops->dirty_stop(source->guest.self);
     (void)pthread_mutex_lock(&source->lock);

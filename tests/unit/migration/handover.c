@@ -13,7 +13,7 @@ static void make_with_faults(struct rig *rig, const char *faults)
 {
     setenv("VMPOOL_FAULTS", faults, 1);
     rig_make(rig);
-    rig->out.limits.stall_timeout_ms = rig->in.limits.stall_timeout_ms = 700;
+    rig->out.limits.stall_timeout_ms = rig->in.limits.stall_timeout_ms = 2000;
     fake_guest_write(rig->from, 500, 5);
     rig_start(rig);
 }

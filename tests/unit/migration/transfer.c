@@ -1,6 +1,7 @@
 /* Whole migrations between two fake guests: contents, limits, cancel, pause deadline. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <sched.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -76,7 +77,7 @@ Test(transfer, holes_of_the_source_stay_holes_at_both_ends)
 /* ---------------------------------------------------------------- cancel */
 
 struct cancel_at {
-    struct rig *rig;
+    _Atomic(struct migration_source *) source; /* the hook waits for it */
     enum fake_event event;
     int result; /* of migration_source_cancel() */
 };
@@ -85,9 +86,23 @@ static void cancel_hook(struct fake_guest *fake, enum fake_event event, void *co
 {
     struct cancel_at *at = context;
     struct error err = ERROR_INIT;
-    (void)fake;
-    if (event == at->event && atomic_load(&fake->events[event]) == 1)
-        at->result = migration_source_cancel(at->rig->source, &err);
+    if (event != at->event || atomic_load(&fake->events[event]) != 1)
+        return;
+    struct migration_source *source;
+    while (!(source = atomic_load(&at->source)))
+        sched_yield();
+    at->result = migration_source_cancel(source, &err);
+}
+
+static void start_and_cancel(struct rig *rig, struct cancel_at *at)
+{
+    rig_make(rig);
+    rig->from->hook_context = at;
+    rig->from->hook = cancel_hook;
+    fake_guest_write(rig->from, 500, 5);
+    rig_start(rig);
+    atomic_store(&at->source, rig->source);
+    rig_wait(rig);
 }
 
 ParameterizedTestParameters(transfer, cancel_lets_the_guest_run_on)
@@ -99,18 +114,8 @@ ParameterizedTestParameters(transfer, cancel_lets_the_guest_run_on)
 ParameterizedTest(enum fake_event *event, transfer, cancel_lets_the_guest_run_on)
 {
     struct rig rig;
-    rig_make(&rig);
-    struct cancel_at at = {.rig = &rig, .event = *event, .result = -1};
-    fake_guest_write(rig.from, 500, 5);
-    rig_start_target(&rig);
-    /* The hook needs rig.source, which is set only after the thread has started. */
-    pthread_mutex_lock(&rig.from->lock);
-    rig.out.limits.streams = 2;
-    rig_start_source(&rig);
-    rig.from->hook_context = &at;
-    rig.from->hook = cancel_hook;
-    pthread_mutex_unlock(&rig.from->lock);
-    rig_wait(&rig);
+    struct cancel_at at = {.event = *event, .result = -1};
+    start_and_cancel(&rig, &at);
     cr_assert_eq(at.result, 0);
     rig_assert_stayed(&rig);
     cr_assert_eq(rig.end.phase, MIGRATION_PHASE_CANCELLED);
@@ -120,12 +125,8 @@ ParameterizedTest(enum fake_event *event, transfer, cancel_lets_the_guest_run_on
 Test(transfer, cancel_after_giving_up_is_refused)
 {
     struct rig rig;
-    rig_make(&rig);
-    struct cancel_at at = {.rig = &rig, .event = FAKE_GIVE_UP};
-    rig.from->hook_context = &at;
-    rig.from->hook = cancel_hook;
-    rig_start(&rig);
-    rig_wait(&rig);
+    struct cancel_at at = {.event = FAKE_GIVE_UP};
+    start_and_cancel(&rig, &at);
     cr_assert_eq(at.result, -1);
     rig_assert_moved(&rig);
     rig_free(&rig);
