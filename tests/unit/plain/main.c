@@ -44,7 +44,7 @@ static const struct plain_test *suite_of(const struct plain_test *test)
     return suite;
 }
 
-static void run_in_child(const struct plain_test *test)
+static void run_in_child(const struct plain_test *test, void *param)
 {
     const struct plain_test *suite = suite_of(test);
     (void)alarm(test->timeout ? test->timeout : TIMEOUT_SECONDS);
@@ -52,7 +52,10 @@ static void run_in_child(const struct plain_test *test)
         suite->init();
     if (test->init)
         test->init();
-    test->run();
+    if (test->params)
+        test->run_param(param);
+    else
+        test->run();
     if (test->fini)
         test->fini();
     if (suite && suite->fini)
@@ -60,30 +63,40 @@ static void run_in_child(const struct plain_test *test)
     exit(expectation_failed ? 1 : 0);
 }
 
+enum outcome { PASSED, SKIPPED, FAILED, OUTCOMES };
+
+static enum outcome run_one(const struct plain_test *test, void *param)
+{
+    pid_t child = fork();
+    if (child == 0)
+        run_in_child(test, param);
+    int status = 1;
+    if (child > 0 && waitpid(child, &status, 0) == child) {
+        if (test->signal && WIFSIGNALED(status) && WTERMSIG(status) == test->signal)
+            return PASSED;
+        if (!test->signal && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            return PASSED;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SKIPPED)
+            return SKIPPED;
+    }
+    (void)fprintf(stderr, "[FAIL] %s::%s (status 0x%x)\n", test->suite, test->name,
+                  (unsigned)status);
+    return FAILED;
+}
+
 int main(void)
 {
-    unsigned passed = 0;
-    unsigned skipped = 0;
-    unsigned failed = 0;
+    unsigned count[OUTCOMES] = {0};
     for (const struct plain_test *test = tests; test; test = test->next) {
         if (!test->name)
             continue;
-        pid_t child = fork();
-        if (child == 0)
-            run_in_child(test);
-        int status = 1;
-        bool ended = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status);
-        if (ended && WEXITSTATUS(status) == 0) {
-            passed++;
-        } else if (ended && WEXITSTATUS(status) == EXIT_SKIPPED) {
-            skipped++;
-        } else {
-            failed++;
-            (void)fprintf(stderr, "[FAIL] %s::%s (status 0x%x)\n", test->suite, test->name,
-                          (unsigned)status);
-        }
+        struct criterion_test_params params = {.length = 1};
+        if (test->params)
+            params = test->params();
+        for (size_t i = 0; i < params.length; i++)
+            count[run_one(test, params.params ? (char *)params.params + i * params.size : NULL)]++;
     }
-    (void)fprintf(stderr, "[====] Passing: %u | Skipped: %u | Failing: %u\n", passed, skipped,
-                  failed);
-    return failed ? 1 : 0;
+    (void)fprintf(stderr, "[====] Passing: %u | Skipped: %u | Failing: %u\n", count[PASSED],
+                  count[SKIPPED], count[FAILED]);
+    return count[FAILED] ? 1 : 0;
 }

@@ -10,13 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct criterion_test_params {
+    size_t size;
+    void *params;
+    size_t length;
+};
+
 struct plain_test {
     const char *suite;
     const char *name; /* NULL: the suite's own fixtures */
     void (*run)(void);
     void (*init)(void);
     void (*fini)(void);
-    unsigned timeout; /* seconds; 0: the default */
+    unsigned timeout;                             /* seconds; 0: the default */
+    int signal;                                   /* that must end it; 0: none */
+    struct criterion_test_params (*params)(void); /* NULL: once, by run() */
+    void (*run_param)(void *param);
     struct plain_test *next;
 };
 
@@ -34,6 +43,28 @@ _Noreturn void plain_skip(const char *why);
         plain_add(&s##_##n##_test);                                                                \
     }                                                                                              \
     static void s##_##n##_run(void)
+
+#define cr_make_param_array(type, array, count, ...)                                               \
+    ((struct criterion_test_params){sizeof(type), (array), (size_t)(count)})
+
+#define ParameterizedTestParameters(s, n) static struct criterion_test_params s##_##n##_params(void)
+
+#define ParameterizedTest(param, s, n, ...)                                                        \
+    static void s##_##n##_run(param);                                                              \
+    static void s##_##n##_call(void *argument)                                                     \
+    {                                                                                              \
+        s##_##n##_run(argument);                                                                   \
+    }                                                                                              \
+    static struct plain_test s##_##n##_test = {.suite = #s,                                        \
+                                               .name = #n,                                         \
+                                               .run_param = s##_##n##_call,                        \
+                                               .params = s##_##n##_params,                         \
+                                               ##__VA_ARGS__};                                     \
+    __attribute__((constructor)) static void s##_##n##_add(void)                                   \
+    {                                                                                              \
+        plain_add(&s##_##n##_test);                                                                \
+    }                                                                                              \
+    static void s##_##n##_run(param)
 
 #define TestSuite(s, ...)                                                                          \
     static struct plain_test s##_suite = {.suite = #s, ##__VA_ARGS__};                             \
