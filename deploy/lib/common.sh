@@ -26,6 +26,17 @@ become_root() {
     exec sudo --preserve-env=VMPOOL_CACHE,VMPOOL_BIN,VMPOOL_TESTBED "$0" "$@"
 }
 
+# detached CMD...: becomes a program that may outlive this script: a session of its own, and no descriptor of ours,
+# so that no caller's lock or pipe stays open with it. Call it in a subshell.
+detached() {
+    local fd
+    for fd in "/proc/$BASHPID/fd"/*; do
+        fd=${fd##*/}
+        [ "$fd" -le 2 ] || eval "exec $fd>&-"
+    done
+    exec setsid "$@"
+}
+
 # kill_and_wait PID...: SIGKILL, and back when each is gone (at most 10 s).
 kill_and_wait() {
     local pid

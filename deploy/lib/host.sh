@@ -68,7 +68,7 @@ host_start() {
     fi
     network_plug "$n"
     mapfile -t accel < <(host_accel)
-    in_netns setsid qemu-system-x86_64 -name "vmpool-$NAME-host$n,debug-threads=on" "${accel[@]}" \
+    detached ip netns exec "$NETNS" qemu-system-x86_64 -name "vmpool-$NAME-host$n,debug-threads=on" "${accel[@]}" \
         -machine q35 -smp "$CPUS" -m "$MEMORY" -nodefaults -display none -no-reboot -pidfile "$dir/qemu.pid" \
         -kernel "$KERNEL_IMAGE" -initrd "$STATE/host.cpio.gz" \
         -append "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check net.ifnames=0 vmpool.host=$n vmpool.hosts=$HOSTS vmpool.project=$project vmpool.modules=$KERNEL_ROOT/lib/modules/$KERNEL_VERSION" \
@@ -81,7 +81,7 @@ host_start() {
         -device "virtio-net-pci,netdev=data,mac=52:54:00:77:00:$(printf %02x "$n"),romfile=" \
         -netdev "tap,id=mgmt,ifname=mgmt$n,script=no,downscript=no" \
         -device "virtio-net-pci,netdev=mgmt,mac=52:54:00:78:00:$(printf %02x "$n"),romfile=" \
-        </dev/null >"$dir/qemu.log" 2>&1 8>&- &
+        </dev/null >"$dir/qemu.log" 2>&1 &
     disown
 }
 
@@ -110,19 +110,26 @@ host_failed() {
     die "host$n: $why"
 }
 
+# host_ssh N ...: ssh by this testbed's key, over the host's one connection where that is open.
 host_ssh() {
-    local n=$1
+    local n=$1 command
     shift
-    in_netns ssh -F /dev/null -i "$STATE/key" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-        -o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 \
-        -o ServerAliveCountMax=4 -o ControlPath="$(host_dir "$n")/ssh" "$@"
+    ssh_command "$n"
+    "${command[@]}" "$@"
+}
+
+ssh_command() {
+    command=(ip netns exec "$NETNS" ssh -F /dev/null -i "$STATE/key" -o StrictHostKeyChecking=no
+        -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=20
+        -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o "ControlPath=$(host_dir "$1")/ssh")
 }
 
 # One connection stays open for all commands of a host; the clock is set as NTP would have.
 host_connect() {
-    local n=$1
-    host_ssh "$n" -o ConnectionAttempts=5 -o ControlMaster=yes -o ControlPersist=yes -fN "root@10.78.0.$n" \
-        </dev/null >/dev/null 2>>"$(host_dir "$n")/qemu.log" 8>&- || host_failed "$n" "takes no command"
+    local n=$1 command
+    ssh_command "$n"
+    (detached "${command[@]}" -o ConnectionAttempts=5 -o ControlMaster=yes -o ControlPersist=yes -fN "root@10.78.0.$n" \
+        </dev/null >/dev/null 2>>"$(host_dir "$n")/qemu.log") || host_failed "$n" "takes no command"
     host_set_clock "$n"
 }
 
@@ -132,7 +139,7 @@ host_set_clock() {
     fifo=$(host_dir "$1")/clock
     mkfifo "$fifo"
     # shellcheck disable=SC2016,SC2094 # expands in the host; a FIFO
-    host_exec "$1" sh -c 'echo; read -r now; date -s "@$now" >/dev/null' <"$fifo" 8>&- | {
+    host_exec "$1" sh -c 'echo; read -r now; date -s "@$now" >/dev/null' <"$fifo" | {
         exec 7>"$fifo"
         read -r -t 20 go && printf '%s\n' "$EPOCHREALTIME$go" >&7
     }
