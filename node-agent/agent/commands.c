@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/cleanup.h"
 #include "common/log.h"
 #include "node-agent/agent/bringup.h"
 #include "node-agent/agent/ledger.h"
@@ -13,13 +12,25 @@
 #include "node-agent/agent/vm_action.h"
 #include "node-agent/agent/vm_report.h"
 
-/* Whether a copy that is here now makes way for one at @epoch: only what is no longer, or never
- * was, a running guest does. */
-static int check_place(struct vm *vm, uint64_t epoch, struct error *err)
+/* A copy that cannot run any more, or never did and is of an older epoch, makes way for a new one
+ * even while its process still exists. */
+static bool makes_way(const struct vm *vm, uint64_t epoch)
 {
-    if (!vm)
-        return 0;
-    if (!vm_has_process(vm) && !vm->bringup)
+    switch (vm->state) {
+    case VMPOOL__VM_STATE__VM_STOPPED:
+    case VMPOOL__VM_STATE__VM_PANICKED:
+    case VMPOOL__VM_STATE__VM_FAILED:
+    case VMPOOL__VM_STATE__VM_GAVE_UP:
+    case VMPOOL__VM_STATE__VM_INCOMING:
+        return !vm->bringup && vm->record.epoch < epoch;
+    default:
+        return false;
+    }
+}
+
+static int check_place(const struct vm *vm, uint64_t epoch, struct error *err)
+{
+    if (!vm || (!vm_has_process(vm) && !vm->bringup))
         return 0;
     return error_set(err, ERROR_CONFLICT,
                      "VM %s is already on this node, at epoch %" PRIu64 ", asked for %" PRIu64,
@@ -130,6 +141,50 @@ static void answer_again(struct agent *agent, uint64_t request_id, const uint8_t
     vmpool__node_answer__free_unpacked(answer, NULL);
 }
 
+/* A start or prepare that waits until the copy before it has ended. */
+struct waiting_command {
+    struct agent *agent;
+    size_t size;
+    uint8_t packed[];
+};
+
+static void carry_out(struct agent *agent, const Vmpool__ControllerToNode *command);
+
+static void on_made_way(void *context, const struct error *err)
+{
+    struct waiting_command *waiting = context;
+    struct agent *agent = waiting->agent;
+    Vmpool__ControllerToNode *command =
+        vmpool__controller_to_node__unpack(NULL, waiting->size, waiting->packed);
+    free(waiting);
+    if (!command)
+        return; /* out of memory: it stays unanswered, and is sent again */
+    if (err)
+        agent_answer_error(agent, command->request_id, err);
+    else
+        carry_out(agent, command);
+    vmpool__controller_to_node__free_unpacked(command, NULL);
+}
+
+/* Ends what is in the way of a start or prepare of @vm_id at @epoch; true where the command has to
+ * wait for that and is carried out later. */
+static bool clear_way(struct agent *agent, const Vmpool__ControllerToNode *command,
+                      const Vmpool__VmSpec *spec, uint64_t epoch)
+{
+    struct vm *vm = spec ? vm_find(agent, spec->id) : NULL;
+    if (!vm || !vm_has_process(vm) || !makes_way(vm, epoch))
+        return false;
+    size_t size = vmpool__controller_to_node__get_packed_size(command);
+    struct waiting_command *waiting = malloc(sizeof *waiting + size);
+    if (!waiting)
+        return false;
+    waiting->agent = agent;
+    waiting->size = vmpool__controller_to_node__pack(command, waiting->packed);
+    log_info("VM %s (%s): the copy that ended here makes way", vm->spec->name, vm->id);
+    vm_end(vm, epoch, true, on_made_way, waiting);
+    return true;
+}
+
 static void handle_unknown(struct agent *agent, uint64_t request_id)
 {
     struct error err;
@@ -142,13 +197,16 @@ static void carry_out(struct agent *agent, const Vmpool__ControllerToNode *comma
     uint64_t id = command->request_id;
     switch (command->body_case) {
     case VMPOOL__CONTROLLER_TO_NODE__BODY_VM_START:
-        handle_start(agent, id, command->vm_start);
+        if (!clear_way(agent, command, command->vm_start->spec, command->vm_start->epoch))
+            handle_start(agent, id, command->vm_start);
         break;
     case VMPOOL__CONTROLLER_TO_NODE__BODY_VM_COMMAND:
         vm_action_handle(agent, id, command->vm_command);
         break;
     case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_PREPARE:
-        handle_prepare(agent, id, command->migrate_prepare);
+        if (!clear_way(agent, command, command->migrate_prepare->spec,
+                       command->migrate_prepare->next_epoch))
+            handle_prepare(agent, id, command->migrate_prepare);
         break;
     case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_OUT:
         vm_action_migrate_out(agent, id, command->migrate_out);

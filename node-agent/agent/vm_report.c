@@ -15,6 +15,18 @@ static const Vmpool__VmmStatus *last_status(const struct vm *vm)
     return status || !vm->last ? status : vm->last->status;
 }
 
+/* A target whose VMM ended while no agent ran may have run its guest before. It is told as if it
+ * had: the other way round the source could be let run on from a state that is over. */
+static void doubt(struct vm *vm, struct vm_description *out)
+{
+    if (!vm->record.incoming || !vm->record.ended || !vm->ran)
+        return;
+    out->migration = (Vmpool__MigrationProgress)VMPOOL__MIGRATION_PROGRESS__INIT;
+    out->migration.migration_id = vm->record.migration_id;
+    out->migration.phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
+    out->message.migration = &out->migration;
+}
+
 void vm_describe(struct vm *vm, bool rounds, struct vm_description *out)
 {
     const Vmpool__VmmStatus *status = last_status(vm);
@@ -28,8 +40,10 @@ void vm_describe(struct vm *vm, bool rounds, struct vm_description *out)
     message->net_rx_bps = vm->rx_bps;
     message->net_tx_bps = vm->tx_bps;
     message->cpu_permille = vm->cpu_permille;
-    if (!status)
+    if (!status) {
+        doubt(vm, out);
         return;
+    }
     message->balloon_mib = status->balloon_mib;
     if (status->usage) {
         out->usage = *status->usage;

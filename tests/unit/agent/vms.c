@@ -1,10 +1,12 @@
 /* VMs from start to end, with a controller over the real link and VMM processes that misbehave on
  * demand (test_vmm.c). */
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -460,4 +462,138 @@ Test(vms, a_host_restart_ends_what_a_record_says)
     const Vmpool__NodeVm *vm = harness_wait_state(&harness, from, id, STATE(FAILED));
     cr_assert(vm && strstr(vm->text, "restarted"));
     kill(pid, SIGKILL);
+}
+
+static void send_prepare(uint64_t request_id, Vmpool__VmSpec *spec, uint64_t next_epoch,
+                         size_t key_bytes)
+{
+    Vmpool__ControllerToNode message = VMPOOL__CONTROLLER_TO_NODE__INIT;
+    Vmpool__NodeMigratePrepare prepare = VMPOOL__NODE_MIGRATE_PREPARE__INIT;
+    static char migration[] = "m-1";
+    static uint8_t key[64];
+    prepare.migration_id = migration;
+    prepare.spec = spec;
+    prepare.next_epoch = next_epoch;
+    prepare.key.data = key;
+    prepare.key.len = key_bytes;
+    message.request_id = request_id;
+    message.body_case = VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_PREPARE;
+    message.migrate_prepare = &prepare;
+    harness_send(&harness, &message);
+}
+
+static int bind_port(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+    return fd;
+}
+
+Test(vms, a_prepared_target_waits_on_the_first_free_port)
+{
+    int taken = bind_port(7420);
+    send_prepare(100, harness_spec(&harness, id, "web"), 4, 32);
+    const Vmpool__NodeAnswer *answer = harness_answer(&harness, 100);
+    cr_assert_null(answer->failure, "%s", answer->failure ? answer->failure->text : "");
+    cr_assert_str_eq(answer->address, "127.0.0.1");
+    cr_assert_eq(answer->port, 7421);
+    cr_assert_eq(answer->vm->state, STATE(INCOMING));
+    cr_assert_eq(answer->vm->epoch, 4);
+    close(taken);
+    size_t from = harness.inbox_count;
+    restart_agent();
+    send_prepare(100, harness_spec(&harness, id, "web"), 4, 32);
+    int at = harness_wait(&harness, from, VMPOOL__NODE_TO_CONTROLLER__BODY_ANSWER);
+    cr_assert_eq(harness.inbox[at]->answer->port, 7421, "a repeat to the next agent too");
+    cr_assert_str_eq(harness.inbox[at]->answer->address, "127.0.0.1");
+    harness_send_action(&harness, 101, id, 3, ACTION(DISCARD));
+    cr_assert(harness_answer(&harness, 101)->discarded, "a copy that does not run");
+    cr_assert_null(harness.agent.vms);
+}
+
+Test(vms, a_target_that_dies_before_it_ran_is_no_copy_any_more)
+{
+    send_prepare(100, harness_spec(&harness, id, "web"), 4, 32);
+    cr_assert_null(harness_answer(&harness, 100)->failure);
+    size_t from = harness.inbox_count;
+    kill(harness.agent.vms->record.pid, SIGKILL);
+    cr_assert(harness_wait_state(&harness, from, id, STATE(FAILED)));
+    cr_assert_null(harness.agent.vms);
+    cr_assert_not(folder_exists("run/vms", id));
+}
+
+Test(vms, what_cannot_be_received_is_refused)
+{
+    Vmpool__DiskSpec disk = VMPOOL__DISK_SPEC__INIT, *disks[] = {&disk};
+    Vmpool__VmSpec *spec = harness_spec(&harness, id, "web");
+    send_prepare(100, spec, 4, 31);
+    cr_assert(strstr(harness_answer(&harness, 100)->failure->text, "key"));
+    disk.size_mib = 1;
+    spec->disks = disks;
+    spec->n_disks = 1;
+    send_prepare(101, spec, 4, 32);
+    cr_assert(strstr(harness_answer(&harness, 101)->failure->text, "cannot migrate"));
+    harness.options.port_first = harness.options.port_last = 7420;
+    int taken = bind_port(7420);
+    send_prepare(102, harness_spec(&harness, id, "web"), 4, 32);
+    cr_assert(strstr(harness_answer(&harness, 102)->failure->text, "--migration-ports"));
+    close(taken);
+    cr_assert_null(harness.agent.vms);
+    cr_assert_not(folder_exists("run/vms", id));
+}
+
+Test(vms, a_node_that_runs_the_vm_does_not_receive_it)
+{
+    (void)start_ok(100, "web", 3);
+    send_prepare(101, harness_spec(&harness, id, "web"), 4, 32);
+    cr_assert(strstr(harness_answer(&harness, 101)->failure->text, "already"));
+    cr_assert(vm_has_process(harness.agent.vms));
+}
+
+Test(vms, a_panicked_copy_makes_way_for_a_new_start)
+{
+    (void)start_ok(100, "web", 2);
+    pid_t pid = harness.agent.vms->record.pid;
+    size_t from = harness.inbox_count;
+    type(1, "panic");
+    cr_assert(harness_wait_state(&harness, from, id, STATE(PANICKED)));
+    (void)start_ok(101, "web", 3);
+    cr_assert_neq(harness.agent.vms->record.pid, pid);
+}
+
+Test(vms, a_migration_out_needs_all_it_needs)
+{
+    Vmpool__ControllerToNode message = VMPOOL__CONTROLLER_TO_NODE__INIT;
+    Vmpool__NodeMigrateOut out = VMPOOL__NODE_MIGRATE_OUT__INIT;
+    static char migration[] = "m-1", vm_id[40], address[] = "127.0.0.1";
+    uint8_t key[32] = {0};
+    (void)start_ok(100, "web", 3);
+    (void)snprintf(vm_id, sizeof vm_id, "%s", id);
+    out.migration_id = migration;
+    out.vm_id = vm_id;
+    out.epoch = 3;
+    out.next_epoch = 4;
+    out.address = address;
+    out.port = 7420;
+    out.key.data = key;
+    out.key.len = 31;
+    message.body_case = VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_OUT;
+    message.migrate_out = &out;
+    message.request_id = 101;
+    harness_send(&harness, &message);
+    cr_assert(harness_answer(&harness, 101)->failure);
+    out.key.len = 32;
+    out.epoch = 2;
+    message.request_id = 102;
+    harness_send(&harness, &message);
+    cr_assert(strstr(harness_answer(&harness, 102)->failure->text, "stale"));
+    out.epoch = 3;
+    message.request_id = 103;
+    harness_send(&harness, &message);
+    const Vmpool__NodeAnswer *answer = harness_answer(&harness, 103);
+    cr_assert_null(answer->failure);
+    cr_assert_eq(answer->vm->state, STATE(MIGRATING));
 }
