@@ -1,6 +1,7 @@
 #include "tests/unit/vmm/virtio_driver.h"
 
 #include <criterion/criterion.h>
+#include <linux/kvm.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_pci.h>
@@ -8,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "common/clock.h"
 #include "node-agent/vmm/layout.h"
@@ -17,21 +19,34 @@
 #define TABLE        0x4000u
 #define COMMON(name) offsetof(struct virtio_pci_common_cfg, name)
 
-void machine_init(struct machine *machine)
+static void build(struct machine *machine, int vm_fd)
 {
     struct error err = ERROR_INIT;
     cr_assert_eq(guest_memory_create(&machine->memory, RAM_BYTES, false, &err), 0);
     machine->ports = bus_new(&err);
     machine->mmio = bus_new(&err);
-    machine->irqs = irq_chip_new(-1, &err);
+    machine->irqs = irq_chip_new(vm_fd, &err);
     machine->loop = loop_new(&err);
     const struct pci_host host = {.memory = &machine->memory,
                                   .ports = machine->ports,
                                   .mmio = machine->mmio,
                                   .irqs = machine->irqs,
-                                  .vm_fd = -1};
+                                  .vm_fd = vm_fd};
     machine->pci = pci_bus_new(&host, &err);
     cr_assert(machine->pci != NULL, "%s", err.text);
+}
+
+void machine_init(struct machine *machine)
+{
+    build(machine, -1);
+}
+
+void machine_init_kvm(struct machine *machine, int vm_fd)
+{
+    build(machine, vm_fd);
+    struct kvm_userspace_memory_region slot = {.memory_size = RAM_BYTES,
+                                               .userspace_addr = (uintptr_t)machine->memory.base};
+    cr_assert_eq(ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &slot), 0);
 }
 
 void machine_destroy(struct machine *machine)

@@ -25,6 +25,8 @@ struct machine {
 };
 
 void machine_init(struct machine *machine);
+/* The same around a KVM VM with an irqchip, whose slot 0 becomes the RAM. */
+void machine_init_kvm(struct machine *machine, int vm_fd);
 void machine_destroy(struct machine *machine);
 const struct device *machine_device(const struct machine *machine, unsigned slot);
 /* Pauses all devices of @from and brings them, and RAM, into @to, where they wait for resume(). */
