@@ -48,8 +48,7 @@ int link_token_parse(const char *text, struct link_token *token, struct error *e
 
 /* ---- server ---- */
 struct link_server;
-/* Where to send an answer; plain data, may be copied and kept. Sending to a peer that left is not
- * an error: the message is dropped. */
+/* Where to send an answer; plain data, may be copied and kept. */
 struct link_peer {
     uint8_t routing_id[16];
     uint8_t routing_length;
@@ -74,7 +73,8 @@ struct link_server *link_server_open(struct loop *loop, const char *address,
 void link_server_close(struct link_server *server);
 /* host:port really bound, owned by the server. */
 const char *link_server_address(const struct link_server *server);
-/* Queues one message; never blocks. -1 where the peer's queue is full. */
+/* Queues one message; never blocks. Returns 0, or 1 where the peer has left and the message was
+ * dropped (which is no error), or -1 where its queue is full. */
 int link_server_send(struct link_server *server, const struct link_peer *peer, const void *data,
                      size_t size, struct error *err);
 

@@ -144,8 +144,10 @@ int link_server_send(struct link_server *server, const struct link_peer *peer, c
         status = zmq_send(server->router.zmq, data, size, ZMQ_DONTWAIT);
     int reason = status < 0 ? zmq_errno() : 0;
     link_socket_sent(&server->router);
-    if (status >= 0 || reason == EHOSTUNREACH)
+    if (status >= 0)
         return 0;
+    if (reason == EHOSTUNREACH)
+        return 1;
     return error_set(err, ERROR_UNREACHABLE, "%s does not take its messages: %s", peer->user,
                      reason == EAGAIN ? "its queue is full" : zmq_strerror(reason));
 }

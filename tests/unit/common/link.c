@@ -381,13 +381,13 @@ Test(link, addresses_that_are_none_are_refused)
                                     &client_events, NULL, &err));
 }
 
-Test(link, sending_to_a_peer_that_left_is_no_error)
+Test(link, sending_to_a_peer_that_left_is_told_and_no_error)
 {
     struct error err = ERROR_INIT;
     struct server server = {0};
     struct link_peer gone = {.routing_id = {0, 1, 2, 3, 4}, .routing_length = 5};
     open_server(&server, "127.0.0.1:0");
-    cr_assert_eq(link_server_send(server.link, &gone, "x", 1, &err), 0, "%s", err.text);
+    cr_assert_eq(link_server_send(server.link, &gone, "x", 1, &err), 1, "%s", err.text);
     link_server_close(server.link);
 }
 

@@ -1,0 +1,32 @@
+/* config.h: what can be set about a controller, with the defaults that --help states. */
+#pragma once
+
+#include <stdint.h>
+
+#include "scheduler/scheduler.h"
+
+struct config {
+    const char *state_dir;
+    const char *listen;
+    const char *advertise; /* host:port put into tokens and admin.context; "": made from @listen */
+    const char *pool_name;
+    struct sched_config scheduler;
+    uint64_t report_interval_ms;
+    uint64_t lost_after_ms;      /* a node not heard of for so long is lost */
+    uint64_t start_timeout_ms;   /* of a VM's start, fetching its image included */
+    uint64_t command_timeout_ms; /* of any other command to an agent */
+    uint64_t stop_timeout_ms;    /* from the power button until the guest is off */
+    uint64_t migrate_timeout_ms; /* of a whole migration; then it is cancelled */
+    uint64_t handover_grace_ms;  /* how long a handover may take by itself before we decide it */
+    unsigned drain_parallel;     /* migrations of one drain at a time */
+};
+
+#define CONFIG_DEFAULTS                                                                            \
+    {                                                                                              \
+        .state_dir = "/var/lib/vmpool/controller", .listen = "0.0.0.0:7400", .advertise = "",      \
+        .pool_name = "pool",                                                                       \
+        .scheduler = {.policy = SCHED_BALANCE, .cpu_overcommit_percent = 400},                     \
+        .report_interval_ms = 5000, .lost_after_ms = 15000, .start_timeout_ms = 600000,            \
+        .command_timeout_ms = 30000, .stop_timeout_ms = 60000, .migrate_timeout_ms = 3600000,      \
+        .handover_grace_ms = 2000, .drain_parallel = 2,                                            \
+    }

@@ -1,0 +1,70 @@
+#include "controller/handover.h"
+
+#define WAIT HANDOVER_WAIT
+#define ACPT HANDOVER_ACCEPT
+#define RUNT HANDOVER_RUN_TARGET
+#define BACK HANDOVER_TAKE_BACK
+#define ABDN HANDOVER_ABANDON
+#define GONE HANDOVER_GONE
+
+/*
+ * Lines that need a reason:
+ *   STREAMING x NONE: the source will notice by itself and say so; until then it may be giving up.
+ *   LOST x NONE: nobody can hand over any more. If the source did give up, it says so when it is
+ * back and gets the VM again then (reconcile.h); until then its VM is as unknown as its node. LOST
+ * x READY: the source may have resumed after its pause ran out. Its node's return or removal by the
+ * operator decides. DIED x READY, FENCED x READY: the source may have run on, and written to disks,
+ * before it died: the RAM that the target holds is older than those disks. GAVE_UP x BROKE,
+ * DIED_LATE x NONE: the guest ran on at the target, or nobody holds it.
+ */
+static const unsigned char decisions[SOURCE_WORDS][TARGET_WORDS] = {
+    /* target:            SILENT LOST  PREP  READY RAN   BROKE NONE  FENCED */
+    [SOURCE_SILENT] = {WAIT, WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
+    [SOURCE_LOST] = {WAIT, WAIT, WAIT, WAIT, ACPT, GONE, ABDN, ABDN},
+    [SOURCE_STREAMING] = {WAIT, WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
+    [SOURCE_RUNS_ON] = {ABDN, ABDN, ABDN, ABDN, ACPT, GONE, ABDN, ABDN},
+    [SOURCE_GAVE_UP] = {WAIT, WAIT, WAIT, RUNT, ACPT, GONE, BACK, BACK},
+    [SOURCE_DIED] = {WAIT, WAIT, WAIT, GONE, ACPT, GONE, GONE, GONE},
+    [SOURCE_DIED_LATE] = {WAIT, WAIT, WAIT, RUNT, ACPT, GONE, GONE, GONE},
+    [SOURCE_FENCED] = {WAIT, WAIT, GONE, GONE, ACPT, GONE, GONE, GONE},
+};
+
+enum handover_decision handover_decide(enum source_word source, enum target_word target)
+{
+    if (source >= SOURCE_WORDS || target >= TARGET_WORDS)
+        return HANDOVER_WAIT;
+    return (enum handover_decision)decisions[source][target];
+}
+
+const char *handover_source_name(enum source_word word)
+{
+    static const char *const names[SOURCE_WORDS] = {
+        "has not answered yet",
+        "is lost",
+        "is streaming",
+        "runs on",
+        "gave the VM up",
+        "lost the VM",
+        "lost the VM after giving it up",
+        "was removed for good",
+    };
+    return word < SOURCE_WORDS ? names[word] : "?";
+}
+
+const char *handover_target_name(enum target_word word)
+{
+    static const char *const names[TARGET_WORDS] = {
+        "has not answered yet", "is lost",
+        "is receiving",         "is ready",
+        "runs the VM",          "failed after it ran the VM",
+        "holds no copy",        "was removed for good",
+    };
+    return word < TARGET_WORDS ? names[word] : "?";
+}
+
+const char *handover_decision_name(enum handover_decision decision)
+{
+    static const char *const names[] = {"wait",      "accept",  "run target",
+                                        "take back", "abandon", "gone"};
+    return names[decision];
+}

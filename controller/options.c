@@ -1,0 +1,162 @@
+#include "controller/options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/units.h"
+
+enum {
+    STATE_DIR = 256,
+    LISTEN,
+    ADVERTISE,
+    POOL_NAME,
+    POLICY,
+    CPU_OVERCOMMIT,
+    MEMORY_OVERCOMMIT,
+    REPORT_INTERVAL,
+    LOST_AFTER,
+    DRAIN_PARALLEL,
+    LOG_LEVEL,
+    HELP,
+    VERSION,
+};
+
+static const struct option long_options[] = {
+    {"state-dir", required_argument, NULL, STATE_DIR},
+    {"listen", required_argument, NULL, LISTEN},
+    {"advertise", required_argument, NULL, ADVERTISE},
+    {"pool-name", required_argument, NULL, POOL_NAME},
+    {"policy", required_argument, NULL, POLICY},
+    {"cpu-overcommit", required_argument, NULL, CPU_OVERCOMMIT},
+    {"memory-overcommit", required_argument, NULL, MEMORY_OVERCOMMIT},
+    {"report-interval", required_argument, NULL, REPORT_INTERVAL},
+    {"lost-after", required_argument, NULL, LOST_AFTER},
+    {"drain-parallel", required_argument, NULL, DRAIN_PARALLEL},
+    {"log-level", required_argument, NULL, LOG_LEVEL},
+    {"help", no_argument, NULL, HELP},
+    {"version", no_argument, NULL, VERSION},
+    {NULL, 0, NULL, 0},
+};
+
+void options_help(void)
+{
+    (void)puts(
+        "pool-controller: decides where the VMs of a pool run\n"
+        "\n"
+        "  --state-dir DIR          keys, store and images    (/var/lib/vmpool/controller)\n"
+        "  --listen HOST:PORT       for agents and poolctl    (0.0.0.0:7400)\n"
+        "  --advertise HOST:PORT    how nodes reach it        (the host's name and port)\n"
+        "  --pool-name NAME                                   (pool)\n"
+        "  --policy pack|spread|balance   where VMs go        (balance)\n"
+        "  --cpu-overcommit PERCENT       vCPUs per CPU       (400)\n"
+        "  --memory-overcommit PERCENT                        (100)\n"
+        "  --report-interval TIME   how often agents report   (5s)\n"
+        "  --lost-after TIME        silence that makes a node lost   (15s)\n"
+        "  --drain-parallel N       migrations of a drain at a time  (2)\n"
+        "  --log-level error|warn|info|debug                  (info)\n"
+        "  --help, --version\n"
+        "\n"
+        "The first start makes the pool; poolctl on the same host speaks to it at once, by\n"
+        "DIR/admin.context. Exit status: 0 ended by a signal, 1 failed, 3 usage, 5 the port or\n"
+        "the state is in use.");
+}
+
+static int parse_policy(const char *word, enum sched_policy *policy, struct error *err)
+{
+    if (strcmp(word, "pack") == 0)
+        *policy = SCHED_PACK;
+    else if (strcmp(word, "spread") == 0)
+        *policy = SCHED_SPREAD;
+    else if (strcmp(word, "balance") == 0)
+        *policy = SCHED_BALANCE;
+    else
+        return error_set(err, ERROR_USAGE, "--policy is pack, spread or balance, not \"%s\"", word);
+    return 0;
+}
+
+static int parse_percent(const char *text, const char *what, uint32_t *percent, struct error *err)
+{
+    uint64_t number = 0;
+    if (units_parse_number(text, what, 1, 10000, &number, err) < 0)
+        return -1;
+    *percent = (uint32_t)number;
+    return 0;
+}
+
+static int parse_time(const char *text, const char *what, uint64_t *ms, struct error *err)
+{
+    if (units_parse_ms(text, ms, err) < 0)
+        return error_wrap(err, "%s", what);
+    if (*ms < 100 || *ms > 3600000)
+        return error_set(err, ERROR_USAGE, "%s is 100ms to 1h", what);
+    return 0;
+}
+
+static int take(struct options *options, int option, const char *value, struct error *err)
+{
+    struct config *config = &options->config;
+    uint64_t number = 0;
+    switch (option) {
+    case STATE_DIR:
+        config->state_dir = value;
+        return 0;
+    case LISTEN:
+        config->listen = value;
+        return 0;
+    case ADVERTISE:
+        config->advertise = value;
+        return 0;
+    case POOL_NAME:
+        config->pool_name = value;
+        return strlen(value) <= 63
+                   ? 0
+                   : error_set(err, ERROR_USAGE, "--pool-name has up to 63 letters");
+    case POLICY:
+        return parse_policy(value, &config->scheduler.policy, err);
+    case CPU_OVERCOMMIT:
+        return parse_percent(value, "--cpu-overcommit", &config->scheduler.cpu_overcommit_percent,
+                             err);
+    case MEMORY_OVERCOMMIT:
+        return parse_percent(value, "--memory-overcommit",
+                             &config->scheduler.memory_overcommit_percent, err);
+    case REPORT_INTERVAL:
+        return parse_time(value, "--report-interval", &config->report_interval_ms, err);
+    case LOST_AFTER:
+        return parse_time(value, "--lost-after", &config->lost_after_ms, err);
+    case DRAIN_PARALLEL:
+        if (units_parse_number(value, "--drain-parallel", 1, 64, &number, err) < 0)
+            return -1;
+        config->drain_parallel = (unsigned)number;
+        return 0;
+    case LOG_LEVEL:
+        return log_level_parse(value, &options->log_level) == 0
+                   ? 0
+                   : error_set(err, ERROR_USAGE, "--log-level is error, warn, info or debug");
+    case HELP:
+        options->help = true;
+        return 0;
+    case VERSION:
+        options->version = true;
+        return 0;
+    default:
+        return error_set(err, ERROR_USAGE, "see \"pool-controller --help\"");
+    }
+}
+
+int options_parse(int argc, char **argv, struct options *options, struct error *err)
+{
+    *options = (struct options){.config = CONFIG_DEFAULTS, .log_level = LOG_LEVEL_INFO};
+    optind = 1;
+    for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;)
+        if (take(options, option, optarg, err) < 0)
+            return -1;
+    if (optind < argc)
+        return error_set(err, ERROR_USAGE, "\"%s\" is no option: see \"pool-controller --help\"",
+                         argv[optind]);
+    if (options->config.lost_after_ms < 2 * options->config.report_interval_ms)
+        return error_set(err, ERROR_USAGE,
+                         "--lost-after must be at least twice --report-interval: one lost report "
+                         "is no lost node");
+    return 0;
+}

@@ -1,0 +1,210 @@
+#include "controller/placement.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "controller/pb.h"
+
+/* Of an uplink whose speed the host can't tell: no limit that a reservation would reach. */
+#define UNKNOWN_BANDWIDTH_BPS 1000000000000000u
+
+static void complain(const struct error *err)
+{
+    log_error("the scheduler's view is wrong: %s", err->text);
+}
+
+/* The scheduler's labels point into the messages they come from. */
+static struct sched_label *borrow_labels(Vmpool__Label **labels, size_t count)
+{
+    struct sched_label *out = mem_new((count + 1) * sizeof *out);
+    for (size_t i = 0; i < count; i++)
+        out[i] = (struct sched_label){labels[i]->key, labels[i]->value};
+    return out;
+}
+
+void placement_set_node(struct controller *controller, const struct node *node)
+{
+    struct error err = ERROR_INIT;
+    const Vmpool__NodeFacts *facts = node->stored->facts;
+    struct sched_node out = {.name = node->stored->name,
+                             .drained = node->stored->draining,
+                             .lost = node->phase == VMPOOL__NODE_PHASE__NODE_LOST ||
+                                     node->phase == VMPOOL__NODE_PHASE__NODE_JOINED};
+    auto_free struct sched_label *labels =
+        facts ? borrow_labels(facts->labels, facts->n_labels) : NULL;
+    if (facts) {
+        uint64_t kept = facts->reserved_memory_mib;
+        out.capacity = (struct sched_resources){
+            .cpu_milli = (uint64_t)facts->cpus * 1000,
+            .memory_mib = facts->memory_mib > kept ? facts->memory_mib - kept : 0,
+            .bandwidth_bps = facts->bandwidth_bps ? facts->bandwidth_bps : UNKNOWN_BANDWIDTH_BPS};
+        out.labels = labels;
+        out.label_count = facts->n_labels;
+    }
+    if (node->report) {
+        out.used.cpu_milli = out.capacity.cpu_milli * node->report->cpu_permille / 1000;
+        out.used.memory_mib = node->report->memory_used_mib;
+        out.used.bandwidth_bps = node->report->net_rx_bps > node->report->net_tx_bps
+                                     ? node->report->net_rx_bps
+                                     : node->report->net_tx_bps;
+    }
+    if (scheduler_set_node(controller->scheduler, &out, &err) < 0)
+        complain(&err);
+}
+
+void placement_remove_node(struct controller *controller, const struct node *node)
+{
+    struct error err = ERROR_INIT;
+    if (scheduler_remove_node(controller->scheduler, node->stored->name, &err) < 0)
+        complain(&err);
+}
+
+static struct sched_request request_of(const Vmpool__VmSpec *spec)
+{
+    return (struct sched_request){
+        .vm = spec->name,
+        .need = {.cpu_milli = (uint64_t)spec->vcpus * 1000,
+                 .memory_mib = spec->memory_mib,
+                 .bandwidth_bps = spec->bandwidth_bps},
+        .anti_affinity_group = spec->anti_affinity_group,
+    };
+}
+
+static void place(struct controller *controller, const struct sched_request *request,
+                  const struct node *node)
+{
+    struct error err = ERROR_INIT;
+    if (scheduler_place(controller->scheduler, request, node->stored->name, &err) < 0)
+        complain(&err);
+}
+
+void placement_hold(struct controller *controller, const struct vm *vm, const struct node *node)
+{
+    struct sched_request request = request_of(vm->stored->spec);
+    place(controller, &request, node);
+}
+
+void placement_release(struct controller *controller, const struct vm *vm)
+{
+    scheduler_remove_vm(controller->scheduler, vm->stored->spec->name);
+}
+
+/* A name no VM can have. */
+static const char *target_name(const struct vm *vm, char out[SCHED_NAME_MAX + 8])
+{
+    (void)snprintf(out, SCHED_NAME_MAX + 8, ">%s", vm->stored->spec->name);
+    return out;
+}
+
+void placement_hold_target(struct controller *controller, const struct vm *vm,
+                           const struct node *target)
+{
+    char name[SCHED_NAME_MAX + 8];
+    struct sched_request request = request_of(vm->stored->spec);
+    request.vm = target_name(vm, name);
+    place(controller, &request, target);
+}
+
+void placement_release_target(struct controller *controller, const struct vm *vm)
+{
+    char name[SCHED_NAME_MAX + 8];
+    scheduler_remove_vm(controller->scheduler, target_name(vm, name));
+}
+
+void placement_reserved(const struct controller *controller, const struct node *node,
+                        struct sched_resources *reserved)
+{
+    struct error err = ERROR_INIT;
+    if (scheduler_reserved(controller->scheduler, node->stored->name, reserved, &err) < 0)
+        complain(&err);
+}
+
+static bool was_tried(const struct placement_question *question, const struct node *node)
+{
+    for (size_t i = 0; node && i < question->tried_count; i++)
+        if (strcmp(question->tried[i], node->stored->id) == 0)
+            return true;
+    return false;
+}
+
+/* The best of the hosts that have not refused yet. */
+static struct node *best_untried(struct controller *controller,
+                                 const struct placement_question *question,
+                                 const struct sched_decision *decision)
+{
+    const struct sched_verdict *best = NULL;
+    for (size_t i = 0; i < decision->verdict_count; i++) {
+        const struct sched_verdict *verdict = &decision->verdicts[i];
+        if (verdict->fits && (!best || verdict->score > best->score) &&
+            !was_tried(question, node_by_name(controller, verdict->node)))
+            best = verdict;
+    }
+    return best ? node_by_name(controller, best->node) : NULL;
+}
+
+static Vmpool__HostVerdict *describe_verdict(struct controller *controller,
+                                             const struct placement_question *question,
+                                             const struct sched_verdict *verdict)
+{
+    Vmpool__HostVerdict *out = mem_new(sizeof *out);
+    vmpool__host_verdict__init(out);
+    pb_set(&out->node, verdict->node);
+    out->fits = verdict->fits;
+    out->score = verdict->score;
+    pb_set(&out->reason, verdict->reason);
+    pb_set(&out->filter, verdict->filter);
+    if (was_tried(question, node_by_name(controller, verdict->node))) {
+        out->fits = false;
+        pb_set(&out->reason, "was asked and refused");
+        pb_set(&out->filter, "refused");
+    }
+    return out;
+}
+
+static Vmpool__Placement *describe(struct controller *controller,
+                                   const struct placement_question *question,
+                                   const struct sched_decision *decision, const struct node *chosen)
+{
+    Vmpool__Placement *out = mem_new(sizeof *out);
+    vmpool__placement__init(out);
+    pb_set(&out->node, chosen ? chosen->stored->name : "");
+    pb_set(&out->summary, decision->summary);
+    if (chosen && strcmp(chosen->stored->name, decision->node) != 0)
+        pb_setf(&out->summary, "%s, as the better ones refused", chosen->stored->name);
+    if (decision->verdict_count <= PLACEMENT_VERDICTS_MAX)
+        for (size_t i = 0; i < decision->verdict_count; i++)
+            pb_push(&out->verdicts, &out->n_verdicts,
+                    describe_verdict(controller, question, &decision->verdicts[i]));
+    return out;
+}
+
+struct node *placement_choose(struct controller *controller,
+                              const struct placement_question *question, Vmpool__Placement **answer,
+                              struct error *err)
+{
+    struct sched_decision decision = {0};
+    struct sched_request request = request_of(question->spec);
+    auto_free struct sched_label *selector =
+        borrow_labels(question->selector, question->selector_count);
+    request.selector = selector;
+    request.selector_count = question->selector_count;
+    request.only_node = question->only_node;
+    request.not_node = question->not_node;
+    bool full =
+        question->tried_count > 0 || controller->nodes_by_name.count <= PLACEMENT_VERDICTS_MAX;
+    int status = full ? scheduler_explain(controller->scheduler, &request, &decision, err)
+                      : scheduler_choose(controller->scheduler, &request, &decision, err);
+    struct node *chosen = NULL;
+    if (status == 0)
+        chosen = question->tried_count > 0 ? best_untried(controller, question, &decision)
+                                           : node_by_name(controller, decision.node);
+    if (status == 0 && !chosen)
+        (void)error_set(err, ERROR_NO_CAPACITY, "no other host fits");
+    if (answer)
+        *answer = describe(controller, question, &decision, chosen);
+    sched_decision_free(&decision);
+    return chosen;
+}
