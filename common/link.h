@@ -96,5 +96,16 @@ struct link_client *link_client_open(struct loop *loop, const char *address,
                                      const struct link_client_events *events, void *context,
                                      struct error *err);
 void link_client_close(struct link_client *client);
+
+/* One ZeroMQ context, and so two threads, for all clients of a program that has very many. Freed
+ * after its clients. NULL where memory ran out. */
+struct link_context;
+struct link_context *link_context_new(void);
+void link_context_free(struct link_context *context);
+struct link_client *link_client_open_in(struct link_context *in, struct loop *loop,
+                                        const char *address, const uint8_t server_key[32],
+                                        const struct link_keys *keys,
+                                        const struct link_client_events *events, void *context,
+                                        struct error *err);
 /* Queues one message; refused with ERROR_UNREACHABLE while not connected. */
 int link_client_send(struct link_client *client, const void *data, size_t size, struct error *err);

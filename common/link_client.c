@@ -22,6 +22,7 @@
 
 struct link_client {
     void *zmq_context;
+    bool shared_context;
     struct link_socket dealer, monitor;
     struct loop_source *retry;
     struct link_client_events events;
@@ -42,7 +43,7 @@ static void free_client(struct link_client *client)
     loop_remove(client->retry);
     link_socket_close(&client->monitor);
     link_socket_close(&client->dealer);
-    if (client->zmq_context)
+    if (client->zmq_context && !client->shared_context)
         (void)zmq_ctx_term(client->zmq_context);
     free(client);
 }
@@ -204,10 +205,26 @@ static int open_dealer(struct link_client *client, struct loop *loop, const uint
     return 0;
 }
 
-struct link_client *link_client_open(struct loop *loop, const char *address,
-                                     const uint8_t server_key[32], const struct link_keys *keys,
-                                     const struct link_client_events *events, void *context,
-                                     struct error *err)
+struct link_context *link_context_new(void)
+{
+    void *context = zmq_ctx_new();
+    /* The default is 1023 sockets; each client has three. */
+    if (context)
+        (void)zmq_ctx_set(context, ZMQ_MAX_SOCKETS, 65536);
+    return context;
+}
+
+void link_context_free(struct link_context *context)
+{
+    if (context)
+        (void)zmq_ctx_term(context);
+}
+
+struct link_client *link_client_open_in(struct link_context *in, struct loop *loop,
+                                        const char *address, const uint8_t server_key[32],
+                                        const struct link_keys *keys,
+                                        const struct link_client_events *events, void *context,
+                                        struct error *err)
 {
     struct link_client *client = calloc(1, sizeof *client);
     if (!client) {
@@ -217,15 +234,20 @@ struct link_client *link_client_open(struct loop *loop, const char *address,
     client->events = *events;
     client->context = context;
     (void)snprintf(client->address, sizeof client->address, "%s", address);
-    client->zmq_context = zmq_ctx_new();
-    if (!client->zmq_context) {
+    client->shared_context = in != NULL;
+    client->zmq_context = in ? (void *)in : zmq_ctx_new();
+    if (!client->zmq_context)
         (void)error_set(err, ERROR_FAILED, "ZeroMQ: %s", zmq_strerror(zmq_errno()));
-        free_client(client);
-        return NULL;
-    }
-    if (open_dealer(client, loop, server_key, keys, err) < 0) {
-        free_client(client);
-        return NULL;
-    }
-    return client;
+    else if (open_dealer(client, loop, server_key, keys, err) == 0)
+        return client;
+    free_client(client);
+    return NULL;
+}
+
+struct link_client *link_client_open(struct loop *loop, const char *address,
+                                     const uint8_t server_key[32], const struct link_keys *keys,
+                                     const struct link_client_events *events, void *context,
+                                     struct error *err)
+{
+    return link_client_open_in(NULL, loop, address, server_key, keys, events, context, err);
 }

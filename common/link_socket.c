@@ -143,8 +143,9 @@ int link_monitor_attach(struct link_socket *monitor, struct loop *loop, void *zm
                         void *zmq, int events, link_socket_fn read_one, void *context,
                         struct error *err)
 {
-    const char *endpoint = "inproc://monitor";
+    char endpoint[64];
     void *pair = NULL;
+    (void)snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p", zmq);
     if (zmq_socket_monitor(zmq, endpoint, events) < 0 ||
         !(pair = zmq_socket(zmq_context, ZMQ_PAIR)) || zmq_connect(pair, endpoint) < 0) {
         (void)error_set(err, ERROR_FAILED, "cannot watch a ZeroMQ socket: %s",

@@ -6,6 +6,8 @@
  *
  *     prepare refused        undo        discard the target, ask the next host
  *     source keeps the VM    abandon     discard the target, end
+ *     source is lost, target
+ *       has nothing          leave       make sure of it, end; the VM is as unknown as its node
  *     target may run         run-target  RUN at the new epoch
  *     target has nothing     take-back   DISCARD; on its word run-source at an epoch above
  *     nobody can go on       gone        discard the target, the VM has failed
@@ -267,6 +269,17 @@ static void on_prepare(struct controller *controller, struct job *job,
 
 /* ---- discarding the target: undo, abandon, gone ---- */
 
+/* A DISCARD at the new epoch also throws away a target that runs: right only where the source has
+ * said that it never gave up, or nobody can. At the epoch below, an agent refuses it for a copy
+ * that is ready or runs. */
+static void send_discard(struct controller *controller, struct job *job, const struct node *target,
+                         bool also_running)
+{
+    uint64_t epoch = job->stored->next_epoch;
+    send_vm_command(controller, job, target, VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD,
+                    also_running ? epoch : epoch - 1);
+}
+
 typedef void (*after_fn)(struct controller *controller, struct job *job);
 
 /* The end does not depend on the target's word here: without the source's GO its copy never runs,
@@ -284,8 +297,7 @@ static void discard_target(struct controller *controller, struct job *job,
         }
         if (job->deadline_ms == 0)
             job_limit(job, controller->config.command_timeout_ms);
-        send_vm_command(controller, job, target, VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD,
-                        job->stored->next_epoch);
+        send_discard(controller, job, target, true);
         break;
     case JOB_ANSWER:
     case JOB_TIMEOUT:
@@ -406,7 +418,7 @@ static void decide(struct controller *controller, struct job *job)
         job_go(controller, job, "take-back");
         break;
     case HANDOVER_ABANDON:
-        job_go(controller, job, "abandon");
+        job_go(controller, job, source == SOURCE_LOST ? "leave" : "abandon");
         break;
     case HANDOVER_GONE:
         job_go(controller, job, "gone");
@@ -531,8 +543,7 @@ static void on_take_back(struct controller *controller, struct job *job,
         job_say(controller, job, "asking %s for its word that it holds no copy",
                 job->stored->to_name);
         if (target)
-            send_vm_command(controller, job, target, VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD,
-                            job->stored->next_epoch);
+            send_discard(controller, job, target, false);
         break;
     case JOB_ANSWER:
         if (event->answer->discarded && !event->answer->failure)
@@ -547,6 +558,24 @@ static void on_take_back(struct controller *controller, struct job *job,
     if (!target && job->kind->steps[job->step].on == on_take_back) {
         job->stored->next_epoch = vm_grant_epoch(controller, job->vm);
         job_go(controller, job, "run-source");
+    }
+}
+
+static void on_leave(struct controller *controller, struct job *job, const struct job_event *event)
+{
+    struct node *target = target_of(controller, job);
+    if (target_runs(controller, job, event)) {
+        job_go(controller, job, "accept");
+        return;
+    }
+    if (event->what == JOB_ENTER && target)
+        send_discard(controller, job, target, false);
+    else if (event->what == JOB_ANSWER && event->answer->failure)
+        job_go(controller, job, "stream");
+    else if (event->what == JOB_ANSWER || !target) {
+        if (!job->stored->failure)
+            job_keep_failure(job, ERROR_UNREACHABLE, "the source was lost");
+        fail_at_source(controller, job);
     }
 }
 
@@ -644,7 +673,7 @@ static const struct job_step steps[] = {
     {"place", on_place},           {"prepare", on_prepare},       {"undo", on_undo},
     {"stream", on_stream},         {"run-target", on_run_target}, {"take-back", on_take_back},
     {"run-source", on_run_source}, {"abandon", on_abandon},       {"gone", on_gone},
-    {"accept", on_accept},
+    {"accept", on_accept},         {"leave", on_leave},
 };
 
-const struct job_kind job_vm_migrate = {"vm-migrate", steps, 10, true};
+const struct job_kind job_vm_migrate = {"vm-migrate", steps, sizeof steps / sizeof *steps, true};
