@@ -103,7 +103,7 @@ int api_token_create(struct controller *controller, struct api_call *call, struc
         strpbrk(address, " /@") || atoi(colon + 1) < 1 || atoi(colon + 1) > 65535)
         return error_set(err, ERROR_USAGE,
                          "nodes can't reach the controller at \"%.100s\": give HOST:PORT", address);
-    (void)snprintf(token.address, sizeof token.address, "%s", address);
+    memcpy(token.address, address, strlen(address) + 1); /* checked above */
     memcpy(token.server_key, controller->own_keys.public_key, 32);
     if (link_keys_generate(&token.join_keys, err) < 0 ||
         link_token_format(&token, text, sizeof text, err) < 0)
