@@ -7,27 +7,33 @@
 #define ABDN HANDOVER_ABANDON
 #define GONE HANDOVER_GONE
 
+/* clang-format off */
 /*
  * Lines that need a reason:
  *   STREAMING x NONE: the source will notice by itself and say so; until then it may be giving up.
- *   LOST x NONE: nobody can hand over any more. If the source did give up, it says so when it is
- * back and gets the VM again then (reconcile.h); until then its VM is as unknown as its node. LOST
- * x READY: the source may have resumed after its pause ran out. Its node's return or removal by the
- * operator decides. DIED x READY, FENCED x READY: the source may have run on, and written to disks,
- * before it died: the RAM that the target holds is older than those disks. GAVE_UP x BROKE,
- * DIED_LATE x NONE: the guest ran on at the target, or nobody holds it.
+ *   LOST x PREPARING, LOST x NONE: nobody can hand over any more, once the target has thrown away
+ *     what it holds (which an agent refuses for a copy that is ready). If the source did give up, it
+ *     says so when it is back and gets the VM again then (reconcile.h); until then its VM is as unknown
+ *     as its node.
+ *   LOST x READY: the source may have resumed after its pause ran out. Its node's return or removal
+ *     by the operator decides.
+ *   DIED x READY, FENCED x READY: the source may have run on, and written to disks, before it died:
+ *     the RAM that the target holds is older than those disks.
+ *   GAVE_UP x BROKE: the guest ran on at the target: the source's copy is older than its disks.
+ *   DIED_LATE x NONE: nobody holds it.
  */
 static const unsigned char decisions[SOURCE_WORDS][TARGET_WORDS] = {
     /* target:            SILENT LOST  PREP  READY RAN   BROKE NONE  FENCED */
-    [SOURCE_SILENT] = {WAIT, WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
-    [SOURCE_LOST] = {WAIT, WAIT, WAIT, WAIT, ACPT, GONE, ABDN, ABDN},
-    [SOURCE_STREAMING] = {WAIT, WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
-    [SOURCE_RUNS_ON] = {ABDN, ABDN, ABDN, ABDN, ACPT, GONE, ABDN, ABDN},
-    [SOURCE_GAVE_UP] = {WAIT, WAIT, WAIT, RUNT, ACPT, GONE, BACK, BACK},
-    [SOURCE_DIED] = {WAIT, WAIT, WAIT, GONE, ACPT, GONE, GONE, GONE},
-    [SOURCE_DIED_LATE] = {WAIT, WAIT, WAIT, RUNT, ACPT, GONE, GONE, GONE},
-    [SOURCE_FENCED] = {WAIT, WAIT, GONE, GONE, ACPT, GONE, GONE, GONE},
+    [SOURCE_SILENT]    = {WAIT,  WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
+    [SOURCE_LOST]      = {WAIT,  WAIT, ABDN, WAIT, ACPT, GONE, ABDN, ABDN},
+    [SOURCE_STREAMING] = {WAIT,  WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
+    [SOURCE_RUNS_ON]   = {ABDN,  ABDN, ABDN, ABDN, ACPT, GONE, ABDN, ABDN},
+    [SOURCE_GAVE_UP]   = {WAIT,  WAIT, WAIT, RUNT, ACPT, GONE, BACK, BACK},
+    [SOURCE_DIED]      = {WAIT,  WAIT, WAIT, GONE, ACPT, GONE, GONE, GONE},
+    [SOURCE_DIED_LATE] = {WAIT,  WAIT, WAIT, RUNT, ACPT, GONE, GONE, GONE},
+    [SOURCE_FENCED]    = {WAIT,  WAIT, GONE, GONE, ACPT, GONE, GONE, GONE},
 };
+/* clang-format on */
 
 enum handover_decision handover_decide(enum source_word source, enum target_word target)
 {

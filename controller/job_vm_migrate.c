@@ -28,6 +28,8 @@
 #include "controller/uuid.h"
 
 #define HOSTS_MAX 5
+/* Times --lost-after. */
+#define LONG_LOST 4
 
 static struct node *source_of(const struct controller *controller, const struct job *job)
 {
@@ -199,6 +201,8 @@ static void on_place(struct controller *controller, struct job *job, const struc
         fail_at_source(controller, job);
         return;
     }
+    pb_free(job->stored->failure); /* of a host that refused before */
+    job->stored->failure = NULL;
     pb_free(job->stored->placement);
     job->stored->placement = answer;
     pb_set(&job->stored->target_node, target->stored->id);
@@ -381,6 +385,18 @@ static bool time_to_decide(struct controller *controller, struct job *job)
     return now_ms >= job->decide_ms;
 }
 
+/* A source that is lost may only be restarting its agent: what the target receives is thrown away
+ * only after a while. */
+static bool source_is_long_lost(struct controller *controller, struct job *job)
+{
+    const struct node *source = source_of(controller, job);
+    int64_t limit_ms = (int64_t)controller->config.lost_after_ms * LONG_LOST;
+    int64_t silent_ms = source ? clock_monotonic_ms() - source->heard_ms : limit_ms;
+    if (silent_ms < limit_ms)
+        job_limit(job, (uint64_t)(limit_ms - silent_ms));
+    return silent_ms >= limit_ms;
+}
+
 static void note_gave_up(struct controller *controller, struct job *job)
 {
     if (job->stored->gave_up)
@@ -426,15 +442,20 @@ static void decide(struct controller *controller, struct job *job)
     }
 }
 
-static void enter_stream(struct controller *controller, struct job *job)
+static uint64_t whole_limit_ms(const struct controller *controller, const struct job *job)
 {
     uint64_t asked_ms = job->stored->limits ? job->stored->limits->timeout_ms : 0;
+    return asked_ms ? asked_ms : controller->config.migrate_timeout_ms;
+}
+
+static void enter_stream(struct controller *controller, struct job *job)
+{
     struct node *source = source_of(controller, job);
     struct node *target = target_of(controller, job);
     if (target)
         placement_hold_target(controller, job->vm, target);
     if (job->deadline_ms == 0 && job->decide_ms == 0)
-        job_limit(job, asked_ms ? asked_ms : controller->config.migrate_timeout_ms);
+        job_limit(job, whole_limit_ms(controller, job));
     if (source && !job->stored->gave_up) {
         if (job->stored->cancelled || job->stored->failure)
             send_cancel(controller, job, source);
@@ -479,7 +500,7 @@ static void on_stream(struct controller *controller, struct job *job, const stru
         decide(controller, job);
         break;
     case JOB_TIMEOUT:
-        if (job->decide_ms == 0) {
+        if (clock_monotonic_ms() - job->entered_ms >= (int64_t)whole_limit_ms(controller, job)) {
             job_keep_failure(job, ERROR_TIMEOUT,
                              "it took longer than its limit: lighten the guest's load or give it "
                              "more --timeout");

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/units.h"
 #include "controller/events.h"
 #include "controller/jobs.h"
 #include "controller/pb.h"
@@ -91,6 +92,8 @@ static void on_place(struct controller *controller, struct job *job, const struc
             fail(controller, job, err.kind, err.text);
         return;
     }
+    pb_free(job->stored->failure); /* of a host that refused before */
+    job->stored->failure = NULL;
     pb_free(job->stored->placement);
     job->stored->placement = answer;
     pb_free(vm->stored->placement);
@@ -120,7 +123,7 @@ static void send_start(struct controller *controller, struct job *job, const str
 static void on_start(struct controller *controller, struct job *job, const struct job_event *event)
 {
     struct node *node = node_by_id(controller, job->stored->target_node);
-    char text[ERROR_TEXT_MAX];
+    char text[ERROR_TEXT_MAX], limit[32];
     switch (event->what) {
     case JOB_ENTER:
         if (job->deadline_ms == 0)
@@ -144,8 +147,8 @@ static void on_start(struct controller *controller, struct job *job, const struc
             node_is_lost(controller, job);
             break;
         }
-        (void)snprintf(text, sizeof text, "%s did not start it within %llu s", node->stored->name,
-                       (unsigned long long)controller->config.start_timeout_ms / 1000);
+        (void)snprintf(text, sizeof text, "%s did not start it within %s", node->stored->name,
+                       units_format_ms(controller->config.start_timeout_ms, limit, sizeof limit));
         job_keep_failure(job, ERROR_TIMEOUT, text);
         job_go(controller, job, "undo");
         break;

@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "common/units.h"
 #include "controller/events.h"
 #include "controller/jobs.h"
 #include "controller/pb.h"
@@ -105,6 +106,7 @@ static void on_button(struct controller *controller, struct job *job, const stru
 static void on_wait(struct controller *controller, struct job *job, const struct job_event *event)
 {
     uint64_t limit_ms = job->stored->timeout_ms;
+    char limit[32];
     switch (event->what) {
     case JOB_ENTER:
         job_say(controller, job, "the power button is pressed; waiting for the guest");
@@ -126,9 +128,9 @@ static void on_wait(struct controller *controller, struct job *job, const struct
         }
         (void)vm_happens(controller, job->vm, VM_EVENT_STOP_REFUSED, "");
         job_fail(controller, job, ERROR_TIMEOUT,
-                 "the guest did not power off within %llu s: give it more --timeout, or end it "
+                 "the guest did not power off within %s: give it more --timeout, or end it "
                  "with --force",
-                 (unsigned long long)limit_ms / 1000);
+                 units_format_ms(limit_ms, limit, sizeof limit));
         break;
     case JOB_NODE:
         if (node_gone(controller, job))

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/units.h"
 #include "controller/events.h"
 #include "controller/jobs.h"
 #include "controller/outbox.h"
@@ -99,10 +100,11 @@ static void announce(struct controller *controller, const struct node *node,
                      Vmpool__NodePhase before)
 {
     const char *name = node->stored->name;
+    char limit[32];
     if (node->phase == VMPOOL__NODE_PHASE__NODE_LOST)
         event_add(controller, "error", "node.lost", name, 0,
-                  "nothing heard of it for %llu s; its VMs may still run there",
-                  (unsigned long long)controller->config.lost_after_ms / 1000);
+                  "nothing heard of it for %s; its VMs may still run there",
+                  units_format_ms(controller->config.lost_after_ms, limit, sizeof limit));
     else if (before == VMPOOL__NODE_PHASE__NODE_LOST)
         event_add(controller, "info", "node.back", name, 0, "it reports again");
     else if (before == VMPOOL__NODE_PHASE__NODE_JOINED)

@@ -226,7 +226,7 @@ struct sim_agent *pool_agent(struct pool *pool, const char *name)
 void pool_import_image(struct pool *pool)
 {
     static char kernel[] = "\177ELF that is not really one, but is not looked at closer here";
-    char name[] = "debian", hex[65];
+    char name[] = "debian", no_id[] = "", hex[65];
     uint8_t hash[32];
     Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
     Vmpool__ImagePut put = VMPOOL__IMAGE_PUT__INIT;
@@ -251,13 +251,20 @@ void pool_import_image(struct pool *pool)
     send.image_piece = &piece;
     reply = pool_ask(pool, &send);
     cr_assert_null(reply->failure);
-    request.request_id = (char *)protobuf_c_empty_string;
+    request.request_id = no_id;
     reply = pool_ask(pool, &request);
     cr_assert_null(reply->failure);
     cr_assert_eq(reply->image_accepted->n_missing_sha256, 0);
 }
 
 /* ---- VMs and jobs ---- */
+
+/* protobuf-c has no const strings. */
+static char *copy(const char *text, char out[64])
+{
+    (void)snprintf(out, 64, "%s", text);
+    return out;
+}
 
 struct job *pool_job_end(struct pool *pool, uint64_t id)
 {
@@ -286,12 +293,12 @@ const Vmpool__AdminReply *pool_create(struct pool *pool, const char *name, const
 {
     Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
     Vmpool__VmCreate create = VMPOOL__VM_CREATE__INIT;
-    char image[] = "debian";
-    create.name = (char *)name;
+    char image[] = "debian", name_copy[64], node_copy[64];
+    create.name = copy(name, name_copy);
     create.vcpus = 2;
     create.memory_mib = 512;
     create.image = image;
-    create.on_node = (char *)on_node;
+    create.on_node = copy(on_node, node_copy);
     request.body_case = VMPOOL__ADMIN_REQUEST__BODY_VM_CREATE;
     request.vm_create = &create;
     return end_of(pool, pool_ask(pool, &request));
@@ -302,7 +309,8 @@ const Vmpool__AdminReply *pool_change(struct pool *pool, const char *name,
 {
     Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
     Vmpool__VmChange change = VMPOOL__VM_CHANGE__INIT;
-    change.name = (char *)name;
+    char name_copy[64];
+    change.name = copy(name, name_copy);
     change.action = action;
     change.force = force;
     change.timeout_ms = 400;
@@ -315,8 +323,9 @@ uint64_t pool_migrate(struct pool *pool, const char *name, const char *to)
 {
     Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
     Vmpool__VmMigrate migrate = VMPOOL__VM_MIGRATE__INIT;
-    migrate.name = (char *)name;
-    migrate.to_node = (char *)to;
+    char name_copy[64], node_copy[64];
+    migrate.name = copy(name, name_copy);
+    migrate.to_node = copy(to, node_copy);
     request.body_case = VMPOOL__ADMIN_REQUEST__BODY_VM_MIGRATE;
     request.vm_migrate = &migrate;
     const Vmpool__AdminReply *reply = pool_ask(pool, &request);

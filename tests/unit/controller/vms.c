@@ -188,7 +188,7 @@ Test(vms, a_node_gone_for_good_frees_its_vms)
 {
     Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
     Vmpool__NodeChange change = VMPOOL__NODE_CHANGE__INIT;
-    char n1[] = "n1";
+    char n1[] = "n1", no_id[] = "";
     assert_done(pool_create(&pool, "a", "n1"));
     change.name = n1;
     change.action = VMPOOL__NODE_CHANGE__ACTION__REMOVE;
@@ -199,7 +199,7 @@ Test(vms, a_node_gone_for_good_frees_its_vms)
     cr_assert(reply->failure); /* it reports: no force against that */
     sim_agent_power_off(pool_agent(&pool, "n1"));
     cr_assert(pool_await_phase(&pool, "a", VMPOOL__VM_PHASE__PHASE_UNKNOWN));
-    request.request_id = (char *)protobuf_c_empty_string;
+    request.request_id = no_id;
     reply = pool_ask(&pool, &request);
     cr_assert_null(reply->failure);
     cr_assert_eq(pool_vm(&pool, "a")->stored->phase, VMPOOL__VM_PHASE__PHASE_FAILED);
