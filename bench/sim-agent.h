@@ -121,5 +121,6 @@ struct sim_vm *sim_agent_vm(const struct sim_agent *agent, const char *name);
 void sim_vm_becomes(struct sim_agent *agent, struct sim_vm *vm, Vmpool__VmState state);
 /* The VMM's process vanishes. */
 void sim_vm_vanishes(struct sim_agent *agent, struct sim_vm *vm);
+bool sim_runs(const struct sim_vm *vm);
 /* Copies of a VM that run, over all agents. */
 unsigned sim_net_running(const struct sim_net *net, const char *name);

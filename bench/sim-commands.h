@@ -12,7 +12,6 @@ struct sim_description {
 
 /* @out points into @vm. */
 void sim_describe(struct sim_vm *vm, struct sim_description *out);
-bool sim_runs(const struct sim_vm *vm);
 void sim_vm_free(struct sim_agent *agent, struct sim_vm *vm);
 void sim_command(struct sim_agent *agent, const Vmpool__ControllerToNode *command);
 void sim_send(struct sim_agent *agent, const Vmpool__NodeToController *message);

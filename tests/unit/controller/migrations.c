@@ -1,5 +1,6 @@
 /* Migrations through a whole pool of simulated agents, with words lost and ends that die. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "pool.h"
