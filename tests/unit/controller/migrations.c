@@ -371,8 +371,9 @@ Test(migrations, a_drain_moves_all_two_at_a_time_and_not_onto_a_draining_node)
     (void)assert_ends(drain("n3"), VMPOOL__JOB_PHASE__JOB_DONE); /* nothing on it */
     uint64_t id = drain("n1");
     unsigned most = 0;
-    struct job *job;
-    while ((job = job_by_id(pool.controller, id)) && job_running(job)) {
+    struct job *job = job_by_id(pool.controller, id);
+    cr_assert(job);
+    while (job_running(job)) {
         most = job->children > most ? job->children : most;
         pool_run(&pool, 2);
     }
