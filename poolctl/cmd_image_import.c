@@ -17,7 +17,7 @@
 #include "poolctl/view.h"
 
 #define PIECE_BYTES  (1u << 20)
-#define PIECES_AHEAD 4
+#define PIECES_AHEAD 8
 #define PARTS        3
 #define PUT_ROUNDS   2 /* announce, and announce again when all was sent */
 

@@ -154,7 +154,9 @@ static const struct command node_show = {
 
 /* ---- changes -------------------------------------------------------------------------------- */
 
-static int change(struct invocation *call, Vmpool__NodeChange__Action action, struct error *err)
+/* @done: what is said where the controller makes the change at once. */
+static int change(struct invocation *call, Vmpool__NodeChange__Action action, const char *done,
+                  struct error *err)
 {
     struct job_wait wait;
     Vmpool__NodeChange body = VMPOOL__NODE_CHANGE__INIT;
@@ -165,6 +167,7 @@ static int change(struct invocation *call, Vmpool__NodeChange__Action action, st
     ADMIN_REQUEST(request, NODE_CHANGE, node_change, &body);
     if (job_wait_options(call, &wait, err) < 0)
         return -1;
+    wait.done = done;
     struct session *session = session_open(call, err);
     int result = session ? job_run(call, session, &request, &wait, err) : -1;
     session_close(session);
@@ -173,12 +176,12 @@ static int change(struct invocation *call, Vmpool__NodeChange__Action action, st
 
 static int run_drain(struct invocation *call, struct error *err)
 {
-    return change(call, VMPOOL__NODE_CHANGE__ACTION__DRAIN, err);
+    return change(call, VMPOOL__NODE_CHANGE__ACTION__DRAIN, "is drained", err);
 }
 
 static int run_undrain(struct invocation *call, struct error *err)
 {
-    return change(call, VMPOOL__NODE_CHANGE__ACTION__UNDRAIN, err);
+    return change(call, VMPOOL__NODE_CHANGE__ACTION__UNDRAIN, "takes VMs again", err);
 }
 
 static int run_rm(struct invocation *call, struct error *err)
@@ -186,7 +189,7 @@ static int run_rm(struct invocation *call, struct error *err)
     const char *name = invocation_argument(call, 0);
     if (confirm(call, err, "Take node %s out of the pool for good?", name) < 0)
         return -1;
-    return change(call, VMPOOL__NODE_CHANGE__ACTION__REMOVE, err);
+    return change(call, VMPOOL__NODE_CHANGE__ACTION__REMOVE, "is no longer in the pool", err);
 }
 
 static const struct command node_drain = {

@@ -17,7 +17,8 @@ int confirm(const struct invocation *call, struct error *err, const char *questi
     if (invocation_has(call, "yes"))
         return 0;
     if (!call->terminal.in_is_terminal || !call->terminal.err_is_terminal)
-        return error_set(err, ERROR_USAGE, "%s Say so with --yes", text);
+        return error_set(err, ERROR_USAGE,
+                         "%s There is no terminal to answer on: say so with --yes", text);
     text_print_safe(call->terminal.err, text, false);
     (void)fprintf(call->terminal.err, " [y/N] ");
     (void)fflush(call->terminal.err);

@@ -2,14 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sodium.h>
+#include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 
-#define READ_BYTES (1u << 20)
+#define READ_BYTES   (1u << 20)
+#define SHA256_BYTES 32
 
 int image_file_open(struct image_file *file, enum image_part part, const char *path,
                     struct error *err)
@@ -71,29 +73,41 @@ int image_file_read(const struct image_file *file, uint64_t offset, void *data, 
     return 0;
 }
 
-int image_file_hash(struct image_file *file, image_progress_fn progress, void *context,
-                    struct error *err)
+/* Feeds the whole file into @hash. */
+static int hash_all(const struct image_file *file, EVP_MD_CTX *hash, unsigned char *data,
+                    image_progress_fn progress, void *context, struct error *err)
 {
-    crypto_hash_sha256_state state;
-    unsigned char digest[crypto_hash_sha256_BYTES];
-    auto_free unsigned char *data = malloc(READ_BYTES);
-    if (!data || sodium_init() < 0)
-        return error_set(err, ERROR_FAILED, "out of memory");
-    (void)crypto_hash_sha256_init(&state);
     for (uint64_t done = 0; done < file->bytes;) {
         size_t got = 0;
         if (image_file_read(file, done, data, READ_BYTES, &got, err) < 0)
             return -1;
         if (got == 0)
-            break;
-        (void)crypto_hash_sha256_update(&state, data, got);
+            break; /* shorter than it was: found by image_file_unchanged() */
+        if (EVP_DigestUpdate(hash, data, got) != 1)
+            return error_set(err, ERROR_FAILED, "cannot hash %s", file->path);
         done += got;
         if (!progress(context, done < file->bytes ? done : file->bytes, file->bytes))
             return error_set(err, ERROR_FAILED, "stopped while reading %s", file->path);
     }
-    if (image_file_unchanged(file, err) < 0)
-        return -1;
-    (void)crypto_hash_sha256_final(&state, digest);
-    (void)sodium_bin2hex(file->sha256, sizeof file->sha256, digest, sizeof digest);
-    return 0;
+    return image_file_unchanged(file, err);
+}
+
+int image_file_hash(struct image_file *file, image_progress_fn progress, void *context,
+                    struct error *err)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned length = 0;
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    unsigned char *data = malloc(READ_BYTES);
+    int result = -1;
+    if (!hash || !data || EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1)
+        (void)error_set(err, ERROR_FAILED, "out of memory");
+    else if (hash_all(file, hash, data, progress, context, err) == 0 &&
+             EVP_DigestFinal_ex(hash, digest, &length) == 1)
+        result = 0;
+    for (unsigned i = 0; result == 0 && i < SHA256_BYTES; i++)
+        (void)snprintf(file->sha256 + (size_t)2 * i, 3, "%02x", digest[i]);
+    EVP_MD_CTX_free(hash);
+    free(data);
+    return result;
 }

@@ -170,7 +170,7 @@ static int print_refusal(const struct invocation *call, const struct session *se
 
 /* A change that was done at once is answered with how the nodes are now. */
 static int print_nodes(const struct invocation *call, const Vmpool__AdminReply *reply,
-                       struct error *err)
+                       const char *done, struct error *err)
 {
     struct view_style style = view_style_of(call);
     json_t *json = message_to_json(&reply->nodes->base, err);
@@ -179,8 +179,8 @@ static int print_nodes(const struct invocation *call, const Vmpool__AdminReply *
     if (style.format != OUTPUT_TABLE && node)
         result = view_one(&style, &view_nodes, NULL, json_incref(node), err);
     else if (!style.quiet)
-        (void)fprintf(style.terminal.out, "%s %s: done\n", call->command->name,
-                      message_text(node, "name"));
+        (void)fprintf(style.terminal.out, "%s %s.\n", message_text(node, "name"),
+                      done ? done : "is as you want it");
     json_decref(node);
     json_decref(json);
     return result;
@@ -196,7 +196,7 @@ int job_run(struct invocation *call, struct session *session, Vmpool__AdminReque
     if (reply->body_case == VMPOOL__ADMIN_REPLY__BODY_PLACEMENT)
         result = placement_print(call, reply->placement, err);
     else if (reply->body_case == VMPOOL__ADMIN_REPLY__BODY_NODES)
-        result = print_nodes(call, reply, err);
+        result = print_nodes(call, reply, wait->done, err);
     else if (reply->body_case != VMPOOL__ADMIN_REPLY__BODY_JOB)
         result = error_set(err, ERROR_FAILED, ASK_WRONG_ANSWER);
     else if (reply->job->phase > VMPOOL__JOB_PHASE__JOB_RUNNING)

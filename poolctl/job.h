@@ -11,6 +11,7 @@
 struct job_wait {
     uint64_t timeout_ms; /* to wait; 0: as long as it takes */
     bool no_wait;
+    const char *done; /* said of a change that was made at once: "takes VMs again" */
     const char *from; /* node a VM moves from, where the job does not say it */
 };
 

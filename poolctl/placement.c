@@ -42,7 +42,8 @@ int placement_print(const struct invocation *call, const Vmpool__Placement *plac
     case OUTPUT_TABLE:
         result = view_list(&style, view, json_incref(verdicts), err);
         if ((drain ? all_fit(placement) : placement->node[0]) && placement->summary[0]) {
-            (void)fputc('\n', style.terminal.out);
+            if (placement->n_verdicts > 0)
+                (void)fputc('\n', style.terminal.out);
             text_print_safe(style.terminal.out, placement->summary, true);
             (void)fputc('\n', style.terminal.out);
         }

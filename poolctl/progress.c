@@ -145,12 +145,14 @@ static void job_words(const Vmpool__Job *job, char *out, size_t size)
 }
 
 /* What makes a change worth a line in a log: not each figure, but each phase, round and text. */
-static void change_key(const Vmpool__Job *job, char *out, size_t size)
+static void change_key(const Vmpool__Job *job, const char *words, char *out, size_t size)
 {
     const Vmpool__MigrationProgress *migration = job->migration;
-    (void)snprintf(out, size, "%s/%s/%d/%u/%s", job->step, migration ? "" : job->text,
-                   migration ? (int)migration->phase : 0, migration ? migration->round : 0,
-                   migration ? migration->text : "");
+    if (migration && migration->phase != VMPOOL__MIGRATION_PHASE__MIGRATION_NONE)
+        (void)snprintf(out, size, "%d/%u/%s", (int)migration->phase, migration->round,
+                       migration->text);
+    else
+        (void)snprintf(out, size, "%s", words);
 }
 
 void progress_job(struct progress *progress, const Vmpool__Job *job)
@@ -164,7 +166,7 @@ void progress_job(struct progress *progress, const Vmpool__Job *job)
         draw(progress, job->subject, job_share(job), words);
         return;
     }
-    change_key(job, line, sizeof line);
+    change_key(job, words, line, sizeof line);
     if (strcmp(line, progress->last) != 0)
         progress_note(progress, "%s %s: %s", job->kind, job->subject, words);
     (void)snprintf(progress->last, sizeof progress->last, "%s", line);

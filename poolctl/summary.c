@@ -75,8 +75,9 @@ void summary_migration(const struct invocation *call, const Vmpool__MigrationPro
         line(out, "pause", text);
     }
     line(out, "verified",
-         migration->verified ? "yes: RAM and device state are equal on both sides"
-                             : "no (ask for it with --verify)");
+         migration->verified              ? "yes: RAM and device state are equal on both sides"
+         : invocation_has(call, "verify") ? "no: the target did not report it"
+                                          : "no (ask for it with --verify)");
     if (migration->text[0])
         line(out, "note", migration->text);
 }
@@ -112,6 +113,7 @@ static void created(const struct invocation *call, const Vmpool__Job *job)
         (void)fprintf(out, "is created.\n");
     if (placement && placement->summary[0])
         line(out, "why", placement->summary);
+    (void)fflush(out);
     if (!invocation_has(call, "quiet"))
         (void)fprintf(call->terminal.err, "Its console: poolctl vm console %s\n", job->subject);
 }

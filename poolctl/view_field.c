@@ -67,8 +67,12 @@ static const char *format_number(enum field_format format, uint64_t number, int6
         (void)snprintf(out, size, "%.1f%%", (double)number / 10);
         return out;
     case FIELD_AGE:
-        if (number)
-            return units_format_ms(age_ms > 0 ? (uint64_t)age_ms / 1000 * 1000 : 0, out, size);
+        if (number && age_ms >= 60000)
+            return units_format_ms((uint64_t)age_ms, out, size);
+        if (number) {
+            (void)snprintf(out, size, "%" PRId64 " s", age_ms > 0 ? age_ms / 1000 : 0);
+            return out;
+        }
         break;
     case FIELD_TIME:
         if (number)
@@ -109,7 +113,7 @@ const char *view_field(const struct view_style *style, const struct field *field
 {
     const json_t *value = message_at(thing, field->path);
     format_value(field->format, value, style->now_ms, out, size);
-    if ((field->flags & FIELD_DASH) && json_is_integer(value) && json_integer_value(value) == 0)
+    if ((field->flags & FIELD_DASH) && json_is_number(value) && !(json_number_value(value) > 0))
         (void)snprintf(out, size, "-");
     if (!field->of)
         return out;

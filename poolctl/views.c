@@ -93,7 +93,7 @@ const struct view view_events = {"events", "event", "id", "no events", event_fie
 static const struct field verdict_fields[] = {
     {"NODE", "node", NULL, FIELD_TEXT, 0},
     {"FITS", "fits", NULL, FIELD_YES_NO, 0},
-    {"SCORE", "score", NULL, FIELD_SCORE, 0},
+    {"SCORE", "score", NULL, FIELD_SCORE, FIELD_DASH},
     {"FILTER", "filter", NULL, FIELD_TEXT, FIELD_WIDE},
     {"REASON", "reason", NULL, FIELD_TEXT, FIELD_FLEXIBLE},
     {0}};

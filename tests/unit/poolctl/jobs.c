@@ -298,7 +298,7 @@ Test(jobs, a_change_done_at_once_needs_no_job)
     struct fake *fake = fake_start(done_at_once);
     struct run run = run_poolctl("node undrain n2");
     cr_expect_eq(run.status, 0, "%s", run.err);
-    cr_expect_str_eq(run.out, "undrain n2: done\n");
+    cr_expect_str_eq(run.out, "n2 takes VMs again.\n");
     run_free(&run);
     run = run_poolctl("node rm n2 --yes -o name");
     cr_expect_str_eq(run.out, "n2\n");
