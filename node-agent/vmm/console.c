@@ -176,8 +176,10 @@ static void on_wake(void *context, int fd, uint32_t events)
     (void)events;
     struct console *console = context;
     uint64_t count = 0;
-    atomic_store(&console->woken, false); /* before looking, so that nothing later is missed */
+    /* In this order, and before looking: who writes from the store on wakes us again, and what was
+     * written before it is seen below. */
     (void)!read(fd, &count, sizeof count);
+    atomic_store(&console->woken, false);
     pass_input(console);
     for (unsigned i = 0; i < CONSOLE_ATTACHED; i++)
         flush(&console->attached[i]);

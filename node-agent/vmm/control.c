@@ -1,6 +1,7 @@
 #include "node-agent/vmm/control.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -14,6 +15,7 @@ struct client {
     struct control *control;
     uint64_t number; /* 0: free place; never used again, so that an old ticket meets nobody */
     int fd;
+    bool missed; /* an event did not fit */
     struct loop_source *source;
 };
 
@@ -35,10 +37,15 @@ static void drop(struct client *client)
     client->number = 0;
 }
 
-static void send_packet(struct client *client, const uint8_t *data, size_t size)
+static void send_packet(struct client *client, const uint8_t *data, size_t size, bool is_event)
 {
     if (send(client->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)size)
         return;
+    if (errno == EAGAIN && is_event) {
+        client->missed = true;
+        loop_set_events(client->source, EPOLLIN | EPOLLOUT);
+        return;
+    }
     if (errno == EAGAIN)
         log_warn("control: a client does not read its answers and was dropped");
     drop(client);
@@ -54,7 +61,7 @@ static void send_reply(struct client *client, Vmpool__VmmReply *reply, uint64_t 
         return;
     }
     (void)vmpool__vmm_reply__pack(reply, data);
-    send_packet(client, data, size);
+    send_packet(client, data, size, request_id == 0);
 }
 
 void control_answer(struct control *control, const struct control_ticket *ticket,
@@ -68,15 +75,22 @@ void control_answer(struct control *control, const struct control_ticket *ticket
 void control_broadcast(struct control *control, Vmpool__VmmReply *reply)
 {
     for (unsigned i = 0; i < CONTROL_CLIENTS; i++)
-        if (control->clients[i].number != 0)
+        if (control->clients[i].number != 0 && !control->clients[i].missed)
             send_reply(&control->clients[i], reply, 0);
 }
 
 static void on_packet(void *context, int fd, uint32_t events)
 {
-    (void)events;
     struct client *client = context;
     struct control *control = client->control;
+    if ((events & EPOLLOUT) && client->missed) {
+        const struct control_ticket behind = {client->number, 0};
+        client->missed = false;
+        loop_set_events(client->source, EPOLLIN);
+        control->events.missed(control->events.context, &behind);
+    }
+    if (client->number == 0 || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+        return;
     ssize_t size = recv(fd, control->packet, sizeof control->packet, MSG_DONTWAIT | MSG_TRUNC);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -122,6 +136,7 @@ static void on_connect(void *context, int fd, uint32_t events)
     }
     client->control = control;
     client->number = ++control->next_number;
+    client->missed = false;
     client->fd = take_fd(&connection);
 }
 

@@ -3,7 +3,8 @@
  *
  * Who can open the socket may command the VM; the socket's owner and mode are the agent's affair. A
  * packet that is no request, or too large, ends its connection. Nobody is waited for: who does not
- * read his answers loses the connection.
+ * read his answers loses the connection. Events are states, not deltas, so one who does not keep up
+ * with them misses some, and gets one of the latest state once there is room.
  */
 #pragma once
 
@@ -18,7 +19,7 @@
 
 struct control;
 
-/* Names a request that is answered later. */
+/* Names a request that is answered later; request_id 0: an event to one client. */
 struct control_ticket {
     uint64_t client;
     uint64_t request_id;
@@ -28,6 +29,8 @@ struct control_events {
     /* One request; answer it now or later by control_answer(). */
     void (*request)(void *context, const struct control_ticket *ticket,
                     const Vmpool__VmmRequest *request);
+    /* Send @ticket an event: it missed some. */
+    void (*missed)(void *context, const struct control_ticket *ticket);
     void *context;
 };
 

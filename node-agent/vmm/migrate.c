@@ -40,6 +40,7 @@ struct migrate {
     struct migration_target *target;
     struct loop_source *event_source;
     bool has_progress;
+    bool outgoing; /* whose progress it is */
     struct migration_progress progress;
     struct progress_message message;
     struct errand errand;
@@ -104,14 +105,16 @@ static void on_target_event(void *context, int fd, uint32_t events)
 
 /* ---- requests ---- */
 
-static bool same_id(const struct migrate *migrate, const char *id)
+static bool same_id(const struct migrate *migrate, const char *id, bool outgoing)
 {
-    return migrate->has_progress && strcmp(migrate->progress.migration_id, id) == 0;
+    return migrate->has_progress && migrate->outgoing == outgoing &&
+           strcmp(migrate->progress.migration_id, id) == 0;
 }
 
-static void begin(struct migrate *migrate, const char *id)
+static void begin(struct migrate *migrate, const char *id, bool outgoing)
 {
     migrate->has_progress = true;
+    migrate->outgoing = outgoing;
     migrate->progress = (struct migration_progress){.phase = MIGRATION_PHASE_CONNECTING};
     (void)snprintf(migrate->progress.migration_id, sizeof migrate->progress.migration_id, "%s", id);
     migrate_guest_init(&migrate->guest, &migrate->guest_self);
@@ -132,7 +135,7 @@ int migrate_out(struct migrate *migrate, const Vmpool__VmmMigrateOut *request, s
     struct vmm *vmm = migrate->vmm;
     if (check_request(request->migration_id, &request->key, err) < 0)
         return -1;
-    if (same_id(migrate, request->migration_id))
+    if (same_id(migrate, request->migration_id, true))
         return 0; /* a repeat */
     if (migrate->errand.active)
         return error_set(err, ERROR_CONFLICT, "the dirty rate is being sampled: try again");
@@ -151,7 +154,7 @@ int migrate_out(struct migrate *migrate, const Vmpool__VmmMigrateOut *request, s
         return -1;
     options.epoch = vmm->life.epoch;
     migrate->guest_self.next_epoch = request->next_epoch;
-    begin(migrate, request->migration_id);
+    begin(migrate, request->migration_id, true);
     migrate->source = migration_source_start(&migrate->guest, &options, err);
     if (migrate->source)
         migrate->event_source = loop_add_fd(vmm->loop, migration_source_event_fd(migrate->source),
@@ -171,7 +174,7 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
     struct vmm *vmm = migrate->vmm;
     if (check_request(request->migration_id, &request->key, err) < 0)
         return -1;
-    if (same_id(migrate, request->migration_id))
+    if (same_id(migrate, request->migration_id, false))
         return 0; /* a repeat */
     if (migrate->listen_fd < 0 || vmm->life.state != VMPOOL__VM_STATE__VM_INCOMING ||
         migrate->target)
@@ -186,7 +189,7 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
                                                .limits = migrate_limits(request->limits)};
     (void)snprintf(options.migration_id, sizeof options.migration_id, "%s", request->migration_id);
     memcpy(options.key, request->key.data, sizeof options.key);
-    begin(migrate, request->migration_id);
+    begin(migrate, request->migration_id, false);
     migrate->target = migration_target_start(&migrate->guest, migrate->listen_fd, &options, err);
     if (migrate->target)
         migrate->event_source = loop_add_fd(vmm->loop, migration_target_event_fd(migrate->target),
@@ -203,7 +206,7 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
 int migrate_cancel(struct migrate *migrate, const Vmpool__VmmMigrateCancel *request,
                    struct error *err)
 {
-    if (!same_id(migrate, request->migration_id))
+    if (!same_id(migrate, request->migration_id, true))
         return error_set(err, ERROR_NOT_FOUND, "no migration %s", request->migration_id);
     if (!migrate->source && migrate->progress.phase == MIGRATION_PHASE_CANCELLED)
         return 0; /* a repeat */

@@ -27,6 +27,13 @@ void vmm_announce(struct vmm *vmm)
         vmm_send(vmm, NULL, &reply);
 }
 
+/* A client that had fallen behind hears how things are now. */
+static void on_missed(void *context, const struct control_ticket *ticket)
+{
+    Vmpool__VmmReply reply = VMPOOL__VMM_REPLY__INIT;
+    vmm_send(context, ticket, &reply);
+}
+
 /* The VM is over; the process stays for questions where someone can ask them. */
 static void end(struct vmm *vmm, Vmpool__VmState state, const char *text)
 {
@@ -195,7 +202,8 @@ static int open_console(struct vmm *vmm, struct error *err)
 
 static int open_control(struct vmm *vmm, struct error *err)
 {
-    const struct control_events events = {.request = vmm_on_request, .context = vmm};
+    const struct control_events events = {
+        .request = vmm_on_request, .missed = on_missed, .context = vmm};
     if (!vmm->options->control)
         return 0;
     int fd = resources_listen_unix(vmm->options->control, SOCK_SEQPACKET, "--control", err);

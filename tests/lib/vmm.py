@@ -102,8 +102,8 @@ class Control:
 
     def __init__(self, path, timeout_s=20):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(timeout_s)
         self.socket.connect(str(path))
+        self.socket.settimeout(timeout_s)
         self.next_id, self.events = 1, []
 
     def close(self):
@@ -154,7 +154,7 @@ class Vmm:
 
     def __init__(self, *options, kernel=GUEST, vm_id="test", port=None, **environment):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="vmpool-vmm-"))
-        self.log_path = self.folder / "log"
+        self.log_path, self.consoles = self.folder / "log", []
         words = [str(VMM), "--id", vm_id, "--kernel", str(kernel), "--control", str(self.folder / "control"),
                  "--console", str(self.folder / "console"), *map(str, options)]
         if port is not None:
@@ -178,7 +178,8 @@ class Vmm:
         return self
 
     def __exit__(self, *_):
-        self.control.close()
+        for one in (self.control, *self.consoles):
+            one.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
@@ -194,8 +195,9 @@ class Vmm:
 
     def attach(self, timeout_s=20):
         console = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        console.settimeout(timeout_s)
         console.connect(str(self.folder / "console"))
+        console.settimeout(timeout_s)
+        self.consoles.append(console)
         return console
 
 

@@ -115,12 +115,11 @@ static void uart_read(void *device, uint64_t offset, void *data, unsigned length
     struct uart *uart = device;
     uint8_t *bytes = data;
     (void)pthread_mutex_lock(&uart->lock);
-    bool was_full = uart->fifo_used == FIFO_SIZE;
-    bool had_input = uart->fifo_used > 0;
+    unsigned before = uart->fifo_used;
     for (unsigned i = 0; i < length && offset + i < 8; i++)
         bytes[i] = read_register(uart, offset + i);
     /* Half of the FIFO would do as well; empty or just not full are the two moments that matter. */
-    bool room = had_input && (was_full || uart->fifo_used == 0);
+    bool room = uart->fifo_used < before && (before == FIFO_SIZE || uart->fifo_used == 0);
     update_line(uart);
     (void)pthread_mutex_unlock(&uart->lock);
     if (room)
