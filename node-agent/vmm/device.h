@@ -23,6 +23,9 @@ struct device_state {
 
 /* pause and resume may be NULL where there is nothing to do. */
 struct device_ops {
+    /* Optional. A pause() may come soon: begins what would make it long. Returns at once; again and
+     * again while pre-copy goes on. Any thread. */
+    void (*settle)(void *device);
     int (*pause)(void *device, struct error *err);
     int (*save)(void *device, struct device_state *state, struct error *err);
     /* @state comes from another host: bound every value before use. */

@@ -256,13 +256,19 @@ void virtio_enable_queue(struct virtio_device *device, unsigned index)
     unlock(device);
 }
 
+void virtio_settle(struct virtio_device *device)
+{
+    lock(device);
+    if (device->ops->settle)
+        device->ops->settle(device);
+    unlock(device);
+}
+
 int virtio_pause(struct virtio_device *device, struct error *err)
 {
     lock(device);
     device->paused = true;
-    if (device->ops->quiesce)
-        device->ops->quiesce(device);
-    int status = device->ops->flush ? device->ops->flush(device, err) : 0;
+    int status = device->ops->pause ? device->ops->pause(device, err) : 0;
     unlock(device);
     return status;
 }

@@ -36,16 +36,19 @@ struct virtio_device_ops {
     void (*serve)(struct virtio_device *device, unsigned index);
     /* The driver is ready (DRIVER_OK), features are settled; again after load(). */
     void (*activate)(struct virtio_device *device);
-    /* Returns when no chain is in flight; may give the lock up while it waits. No new one is
-     * begun: virtio_may_serve() is false by now. */
+    /* Before a reset: returns when no chain is in flight; may give the lock up while it waits. No
+     * new one is begun: virtio_may_serve() is false by now. */
     void (*quiesce)(struct virtio_device *device);
     /* After a reset: back to what it was when new. */
     void (*reset)(struct virtio_device *device);
     /* The driver wrote [@offset, @offset + @length) of the configuration, within its size. */
     void (*config_write)(struct virtio_device *device, uint32_t offset, const void *data,
                          unsigned length);
-    /* Part of pause(): makes durable what was acknowledged. */
-    int (*flush)(struct virtio_device *device, struct error *err);
+    /* device.h's settle(). */
+    void (*settle)(struct virtio_device *device);
+    /* Returns when no chain is in flight and what was acknowledged is durable; -1 where that takes
+     * too long or can't be. May give the lock up while it waits. */
+    int (*pause)(struct virtio_device *device, struct error *err);
     /* State of its own: a packed message. */
     int (*save)(struct virtio_device *device, uint8_t **data, size_t *size, struct error *err);
     int (*load)(struct virtio_device *device, const uint8_t *data, size_t size, struct error *err);
@@ -129,5 +132,6 @@ void virtio_enable_queue(struct virtio_device *device, unsigned index);
 /* Whether queue @index may be changed: it exists and isn't ready. The lock is held. */
 bool virtio_queue_open(const struct virtio_device *device, unsigned index);
 
+void virtio_settle(struct virtio_device *device);
 int virtio_pause(struct virtio_device *device, struct error *err);
 void virtio_resume(struct virtio_device *device, bool moved);

@@ -274,6 +274,12 @@ static const struct pci_function_ops function_ops = {
 
 /* ---- what the machine asks ---- */
 
+static void pci_settle(void *self)
+{
+    struct virtio_pci *pci = self;
+    virtio_settle(pci->device);
+}
+
 static int pci_pause(void *self, struct error *err)
 {
     struct virtio_pci *pci = self;
@@ -296,6 +302,7 @@ static void pci_free(void *self)
 }
 
 static const struct device_ops device_ops = {
+    .settle = pci_settle,
     .pause = pci_pause,
     .save = virtio_pci_save,
     .load = virtio_pci_load,

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -26,10 +27,14 @@
 #define WORKERS      4u
 #define SEGMENTS_MAX (VIRTQUEUE_SIZE_MAX - 2) /* less header and status */
 
+/* A pause that takes longer fails: the guest had better run on than stand still for dead storage.
+ */
+#define PAUSE_LIMIT_S 5u
+
 struct virtio_blk {
     struct virtio_device virtio; /* first */
     struct blk_file file;
-    int stop_fd; /* eventfd: wakes the worker that waits for a kick */
+    int wake_fd; /* eventfd: wakes the worker that waits for a kick */
     pthread_t workers[WORKERS];
     unsigned started;
 
@@ -38,8 +43,10 @@ struct virtio_blk {
     bool listening; /* a worker waits for the kick */
     unsigned idle;  /* workers that wait for work */
     unsigned in_flight;
+    bool flush_wanted; /* a worker shall flush the file ... */
+    bool flushing;     /* ... or is about it */
     pthread_cond_t work;
-    pthread_cond_t drained;
+    pthread_cond_t done; /* a request or a flush is */
 };
 
 /* ---- workers ---- */
@@ -49,14 +56,15 @@ static void listen_for_kick(struct virtio_blk *blk)
 {
     int kick_fd = blk->virtio.queues[0].kick_fd;
     struct pollfd fds[2] = {{.fd = kick_fd, .events = POLLIN},
-                            {.fd = blk->stop_fd, .events = POLLIN}};
+                            {.fd = blk->wake_fd, .events = POLLIN}};
     uint64_t kicks;
     blk->listening = true;
     (void)pthread_mutex_unlock(&blk->virtio.lock);
     while (poll(fds, 2, -1) < 0 && errno == EINTR)
         ;
-    if (fds[0].revents & POLLIN)
-        (void)!read(kick_fd, &kicks, sizeof kicks);
+    for (unsigned i = 0; i < 2; i++)
+        if (fds[i].revents & POLLIN)
+            (void)!read(fds[i].fd, &kicks, sizeof kicks);
     (void)pthread_mutex_lock(&blk->virtio.lock);
     blk->listening = false;
 }
@@ -68,11 +76,28 @@ static void promote_listener(struct virtio_blk *blk)
         (void)pthread_cond_signal(&blk->work);
 }
 
+/* The lock is held, and given up meanwhile. */
+static void flush_file(struct virtio_blk *blk)
+{
+    blk->flush_wanted = false;
+    blk->flushing = true;
+    promote_listener(blk);
+    (void)pthread_mutex_unlock(&blk->virtio.lock);
+    (void)blk_file_flush(&blk->file); /* a failure stays in it */
+    (void)pthread_mutex_lock(&blk->virtio.lock);
+    blk->flushing = false;
+    (void)pthread_cond_broadcast(&blk->done);
+}
+
 /* Takes the next request. False where there was none: the worker has waited, or the device stops.
  */
 static bool next_request(struct virtio_blk *blk, struct virtqueue_chain *chain)
 {
     struct virtqueue *ring = &blk->virtio.queues[0].ring;
+    if (blk->flush_wanted && !blk->flushing) {
+        flush_file(blk);
+        return false;
+    }
     if (virtio_pop(&blk->virtio, 0, chain)) {
         virtqueue_suppress_kicks(ring);
         blk->in_flight++;
@@ -110,7 +135,7 @@ static void finish_request(struct virtio_blk *blk, const struct virtqueue_chain 
     virtqueue_push(&blk->virtio.queues[0].ring, chain, written);
     virtio_publish(&blk->virtio, 0);
     if (--blk->in_flight == 0)
-        (void)pthread_cond_broadcast(&blk->drained);
+        (void)pthread_cond_broadcast(&blk->done);
 }
 
 static void *work(void *context)
@@ -150,15 +175,57 @@ static void blk_quiesce(struct virtio_device *device)
 {
     struct virtio_blk *blk = blk_of(device);
     while (blk->in_flight > 0)
-        (void)pthread_cond_wait(&blk->drained, &device->lock);
+        (void)pthread_cond_wait(&blk->done, &device->lock);
 }
 
-static int blk_flush(struct virtio_device *device, struct error *err)
+/* Lets a worker flush, if there is something to flush and none does already. */
+static void request_flush(struct virtio_blk *blk)
+{
+    if (blk->file.read_only || blk->flushing || blk->flush_wanted || blk_file_clean(&blk->file))
+        return;
+    blk->flush_wanted = true;
+    if (blk->idle > 0)
+        (void)pthread_cond_signal(&blk->work);
+    else
+        (void)!write(blk->wake_fd, &(uint64_t){1}, sizeof(uint64_t)); /* or a busy one finds it */
+}
+
+static void blk_settle(struct virtio_device *device)
+{
+    request_flush(blk_of(device));
+}
+
+/* Waits until a request or a flush is done; false where @deadline has passed. */
+static bool wait_done(struct virtio_blk *blk, const struct timespec *deadline)
+{
+    return pthread_cond_timedwait(&blk->done, &blk->virtio.lock, deadline) != ETIMEDOUT;
+}
+
+/* Something written is neither durable nor known to be lost. */
+static bool is_unsafe(struct blk_file *file)
+{
+    return !file->read_only && !blk_file_clean(file) && atomic_load(&file->flush_error) == 0;
+}
+
+static int blk_pause(struct virtio_device *device, struct error *err)
 {
     struct virtio_blk *blk = blk_of(device);
-    if (!blk->file.read_only && fdatasync(blk->file.fd) < 0)
-        return error_errno(err, errno, "cannot flush a disk");
-    return 0;
+    struct timespec deadline = {0};
+    bool in_time = true;
+    (void)clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += PAUSE_LIMIT_S;
+    while (in_time && (blk->in_flight > 0 || is_unsafe(&blk->file))) {
+        if (blk->in_flight == 0)
+            request_flush(blk);
+        in_time = wait_done(blk, &deadline);
+    }
+    if (!in_time)
+        return error_set(
+            err, ERROR_TIMEOUT,
+            "a disk did not finish what it was given within %u s: is its storage gone?",
+            PAUSE_LIMIT_S);
+    int number = atomic_load(&blk->file.flush_error);
+    return number == 0 ? 0 : error_errno(err, number, "what the guest wrote to a disk is lost");
 }
 
 static int blk_save(struct virtio_device *device, uint8_t **data, size_t *size, struct error *err)
@@ -208,12 +275,12 @@ static void blk_free(struct virtio_device *device)
     blk->stopping = true;
     (void)pthread_cond_broadcast(&blk->work);
     (void)pthread_mutex_unlock(&device->lock);
-    (void)!write(blk->stop_fd, &one, sizeof one);
+    (void)!write(blk->wake_fd, &one, sizeof one);
     for (unsigned i = 0; i < blk->started; i++)
         (void)pthread_join(blk->workers[i], NULL);
     (void)pthread_cond_destroy(&blk->work);
-    (void)pthread_cond_destroy(&blk->drained);
-    close_fd(&blk->stop_fd);
+    (void)pthread_cond_destroy(&blk->done);
+    close_fd(&blk->wake_fd);
     close_fd(&blk->file.fd);
     virtio_destroy(device);
     free(blk);
@@ -224,7 +291,8 @@ static const struct virtio_device_ops blk_ops = {
     .type = VIRTIO_ID_BLOCK,
     .activate = blk_activate,
     .quiesce = blk_quiesce,
-    .flush = blk_flush,
+    .settle = blk_settle,
+    .pause = blk_pause,
     .save = blk_save,
     .load = blk_load,
     .resumed = blk_resumed,
@@ -288,13 +356,17 @@ struct virtio_blk *virtio_blk_new(struct pci_bus *bus, int fd, bool read_only, c
     }
     blk->file = file;
     (void)take_fd(&owned);
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&blk->work, NULL);
-    (void)pthread_cond_init(&blk->drained, NULL);
+    (void)pthread_cond_init(&blk->done, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
     fill_config(blk);
-    blk->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (blk->stop_fd < 0)
+    blk->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (blk->wake_fd < 0)
         (void)error_errno(err, errno, "eventfd for a disk");
-    if (blk->stop_fd < 0 || start_workers(blk, err) < 0 ||
+    if (blk->wake_fd < 0 || start_workers(blk, err) < 0 ||
         virtio_pci_add(bus, &blk->virtio, err) < 0) {
         blk_free(&blk->virtio);
         return NULL;

@@ -40,6 +40,28 @@ int blk_file_init(struct blk_file *file, int fd, bool read_only, const char *ser
     return 0;
 }
 
+int blk_file_flush(struct blk_file *file)
+{
+    uint64_t change = atomic_load(&file->changes);
+    if (fdatasync(file->fd) < 0) {
+        int none = 0;
+        int number = errno;
+        log_error("a disk cannot be flushed: %s; its flushes fail from now on", strerror(number));
+        (void)atomic_compare_exchange_strong(&file->flush_error, &none, number);
+    }
+    if (atomic_load(&file->flush_error) != 0)
+        return atomic_load(&file->flush_error);
+    uint64_t safe = atomic_load(&file->safe_change);
+    while (safe < change && !atomic_compare_exchange_weak(&file->safe_change, &safe, change))
+        ;
+    return 0;
+}
+
+bool blk_file_clean(struct blk_file *file)
+{
+    return atomic_load(&file->safe_change) == atomic_load(&file->changes);
+}
+
 /* The disk's byte range of @bytes at @sector, checked; false where it isn't all on the disk. */
 static bool on_disk(const struct blk_file *file, uint64_t sector, uint64_t bytes)
 {
@@ -96,10 +118,11 @@ static uint8_t handle_write(struct blk_file *file, const struct virtqueue_chain 
         return VIRTIO_BLK_S_IOERR;
     unsigned segments = iov_slice(chain->iov, chain->readable, header, bytes, data);
     uint8_t status = transfer(file, data, segments, sector, bytes, true);
+    atomic_fetch_add(&file->changes, 1);
     if (status != VIRTIO_BLK_S_OK)
         return status;
     atomic_fetch_add(&file->written_bytes, bytes);
-    if (atomic_load(&file->write_through) && fdatasync(file->fd) < 0)
+    if (atomic_load(&file->write_through) && blk_file_flush(file) != 0)
         return VIRTIO_BLK_S_IOERR;
     return VIRTIO_BLK_S_OK;
 }
@@ -120,7 +143,7 @@ static int clear_range(const struct blk_file *file, bool punch, uint64_t start, 
 }
 
 /* DISCARD is a hint, so a file that can't is no error; WRITE_ZEROES must leave zeros. */
-static uint8_t handle_range(const struct blk_file *file, const struct virtqueue_chain *chain,
+static uint8_t handle_range(struct blk_file *file, const struct virtqueue_chain *chain,
                             uint32_t type)
 {
     struct virtio_blk_discard_write_zeroes range;
@@ -138,9 +161,12 @@ static uint8_t handle_range(const struct blk_file *file, const struct virtqueue_
     if (bytes == 0)
         return VIRTIO_BLK_S_OK;
     bool punch = discard || (!file->is_device && (range.flags & known));
-    if (clear_range(file, punch, range.sector * BLK_SECTOR, bytes) == 0 || discard)
+    int cleared = clear_range(file, punch, range.sector * BLK_SECTOR, bytes);
+    int number = errno;
+    atomic_fetch_add(&file->changes, 1);
+    if (cleared == 0 || discard)
         return VIRTIO_BLK_S_OK;
-    return errno == EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+    return number == EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
 }
 
 static uint8_t handle_get_id(const struct blk_file *file, struct guest_memory *memory,
@@ -163,7 +189,7 @@ static uint8_t dispatch(struct blk_file *file, struct guest_memory *memory,
         return handle_write(file, chain, header->sector);
     case VIRTIO_BLK_T_FLUSH:
         /* Covers what was completed before; requests still in flight may miss it (§5.2.6.2). */
-        return file->read_only || fdatasync(file->fd) == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+        return file->read_only || blk_file_flush(file) == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
         return handle_range(file, chain, header->type);

@@ -27,6 +27,9 @@ struct blk_file {
     uint64_t sectors;           /* of 512 bytes; the file's odd rest is left out */
     uint32_t block_bytes;       /* smallest unit of I/O: 512, or more for a device that wants so */
     char serial[BLK_SERIAL_MAX];
+    _Atomic uint64_t changes;     /* writes done so far */
+    _Atomic uint64_t safe_change; /* up to this one all are durable */
+    _Atomic int flush_error;      /* errno value of a flush that failed; stays */
     _Atomic uint64_t read_bytes;
     _Atomic uint64_t written_bytes;
 };
@@ -34,6 +37,12 @@ struct blk_file {
 /* @fd is a regular file or a block device; it stays the caller's. */
 int blk_file_init(struct blk_file *file, int fd, bool read_only, const char *serial,
                   struct error *err);
+
+/* Makes durable what was written; 0 or the errno value. A failure stays: the kernel reports it once
+ * and forgets the pages it could not write. Several at a time are fine. */
+int blk_file_flush(struct blk_file *file);
+/* Whether all that was written is durable. */
+bool blk_file_clean(struct blk_file *file);
 
 #define BLK_DISCARD_SECTORS (1u << 22) /* 2 GiB: most in one DISCARD or WRITE_ZEROES */
 

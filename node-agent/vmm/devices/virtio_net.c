@@ -148,8 +148,14 @@ static void net_activate(struct virtio_device *device)
 static void net_quiesce(struct virtio_device *device)
 {
     net_watch_tap(net_of(device), false);
-    if (device->paused)
-        net_announce_stop(net_of(device));
+}
+
+static int net_pause(struct virtio_device *device, struct error *err)
+{
+    (void)err;
+    net_watch_tap(net_of(device), false);
+    net_announce_stop(net_of(device));
+    return 0;
 }
 
 static void net_reset(struct virtio_device *device)
@@ -211,6 +217,7 @@ static const struct virtio_device_ops net_ops = {
     .serve = net_serve,
     .activate = net_activate,
     .quiesce = net_quiesce,
+    .pause = net_pause,
     .reset = net_reset,
     .save = net_save,
     .load = net_load,

@@ -194,6 +194,7 @@ Test(pci, pending_bits_masks_and_places_survive_a_migration)
     driver_write(&driver, TABLE + 16 + 12, 1, 4);
     cause_interrupt(&driver);
     port_out(&source, 0xcf8, 0x80000804, 4);
+    machine_migrate(&source, &target); /* a pause that led to nothing, then another */
     machine_migrate(&source, &target);
     machine_destroy(&source);
 

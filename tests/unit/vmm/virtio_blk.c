@@ -1,13 +1,18 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "node-agent/vmm/devices/devices.h"
 #include "proto/devices.pb-c.h"
 #include "tests/unit/vmm/virtio_driver.h"
@@ -327,6 +332,65 @@ Test(virtio_blk, a_paused_disk_rests_and_a_moved_one_goes_on)
     cr_assert_eq(target.memory.base[STATUS], VIRTIO_BLK_S_OK);
     cr_assert_eq(target.memory.base[DATA + 511], 0x42);
     machine_destroy(&target);
+    disk_free(disk);
+}
+
+Test(virtio_blk, settling_while_it_writes_disturbs_nothing)
+{
+    struct disk *disk = disk_new(false);
+    struct error err = ERROR_INIT;
+    const struct device *device = machine_device(&disk->machine, 1);
+    for (unsigned round = 0; round < 200; round++) {
+        device->ops->settle(device->self);
+        cr_assert_eq(request(disk, VIRTIO_BLK_T_OUT, round, 512, false), VIRTIO_BLK_S_OK);
+        device->ops->settle(device->self);
+        if (round % 20 == 19) {
+            cr_assert_eq(device->ops->pause(device->self, &err), 0);
+            device->ops->settle(device->self);
+            device->ops->resume(device->self, false);
+        }
+    }
+    disk_free(disk);
+}
+
+/* The page at DATA is never supplied until told, so a read into it hangs as on dead storage. */
+static int hang_data_page(struct disk *disk)
+{
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_register area = {
+        .range = {.start = (uintptr_t)disk->machine.memory.base + DATA, .len = 4096},
+        .mode = UFFDIO_REGISTER_MODE_MISSING};
+    if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0 || ioctl(fd, UFFDIO_REGISTER, &area) < 0)
+        cr_skip_test("no userfaultfd");
+    return fd;
+}
+
+Test(virtio_blk, a_pause_does_not_wait_for_dead_storage)
+{
+    struct disk *disk = disk_new(false);
+    struct error err = ERROR_INIT;
+    uint32_t head, length;
+    int uffd = hang_data_page(disk);
+    set_header(disk, HEADER, VIRTIO_BLK_T_IN, 0);
+    const struct segment chain[] = {{HEADER, 16, false}, {DATA, 512, true}, {STATUS, 1, true}};
+    (void)driver_add(&disk->driver, 0, chain, 3);
+    driver_kick(&disk->driver, 0);
+    struct pollfd fault = {.fd = uffd, .events = POLLIN};
+    cr_assert_eq(poll(&fault, 1, 5000), 1, "the read has begun");
+    const struct device *device = machine_device(&disk->machine, 1);
+    int64_t start_ms = clock_monotonic_ms();
+    cr_assert_eq(device->ops->pause(device->self, &err), -1);
+    cr_assert_eq(err.kind, ERROR_TIMEOUT);
+    cr_assert_lt(clock_monotonic_ms() - start_ms, 8000);
+    device->ops->resume(device->self, false);
+
+    struct uffdio_zeropage page = {
+        .range = {.start = (uintptr_t)disk->machine.memory.base + DATA, .len = 4096}};
+    cr_assert_eq(ioctl(uffd, UFFDIO_ZEROPAGE, &page), 0);
+    cr_assert(driver_used(&disk->driver, 0, &head, &length), "it goes on");
+    cr_assert_eq(disk->machine.memory.base[STATUS], VIRTIO_BLK_S_OK);
+    (void)close(uffd);
     disk_free(disk);
 }
 
