@@ -367,6 +367,14 @@ int machine_resume(struct machine *machine, bool moved, struct error *err)
     return 0;
 }
 
+void machine_settle(const struct machine *machine)
+{
+    const struct device *device = NULL;
+    for (unsigned i = 0; machine_device(machine, i, &device); i++)
+        if (device->ops->settle)
+            device->ops->settle(device->self);
+}
+
 int machine_pause(struct machine *machine, struct error *err)
 {
     const struct device *device = NULL;

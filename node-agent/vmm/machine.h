@@ -71,6 +71,8 @@ int machine_boot(struct machine *machine, struct error *err);
 
 /* Lets the guest run. @moved: it comes from another host (device.h). */
 int machine_resume(struct machine *machine, bool moved, struct error *err);
+/* A pause may come soon: devices begin what would make it long. Any thread. */
+void machine_settle(const struct machine *machine);
 /* Stops the vCPUs, then the devices; after it nothing writes to RAM. */
 int machine_pause(struct machine *machine, struct error *err);
 

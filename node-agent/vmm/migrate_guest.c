@@ -30,7 +30,10 @@ static void guest_dirty_stop(void *guest)
 static int guest_dirty_sync(void *guest, uint64_t *bitmap, struct error *err)
 {
     struct migrate_guest *self = guest;
-    return check_alive(self, err) < 0 ? -1 : dirty_sync(self->vmm->machine, bitmap, err);
+    if (check_alive(self, err) < 0)
+        return -1;
+    machine_settle(self->vmm->machine); /* once a round: the pause comes after one of them */
+    return dirty_sync(self->vmm->machine, bitmap, err);
 }
 
 static int guest_dirty_clear(void *guest, const uint64_t *bitmap, uint64_t first, uint64_t count,
