@@ -1,7 +1,9 @@
 #include "common/fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -34,11 +36,24 @@ static void wait_ms(long ms)
         continue;
 }
 
+static void note(const char *point)
+{
+    const char *path = getenv("VMPOOL_FAULTS_LOG");
+    char line[128];
+    int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    int length = snprintf(line, sizeof line, "%s\n", point);
+    (void)!write(fd, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
+    (void)close(fd);
+}
+
 bool fault_point(const char *point)
 {
     const char *action = find_action(getenv("VMPOOL_FAULTS"), point);
     if (!action)
         return false;
+    note(point);
     if (is_action(action, "kill"))
         (void)kill(getpid(), SIGKILL);
     else if (is_action(action, "stop"))

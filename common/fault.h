@@ -10,6 +10,9 @@
  *   delay:MS  this thread waits
  *   drop      fault_point() returns true: the caller loses the message it was about to handle
  *
+ * Where VMPOOL_FAULTS_LOG names a file that exists, each fault that acts adds its point there as a
+ * line, so that a test can tell a fault survived from one that never came.
+ *
  * Each part documents its own points in a header (node-agent/migration/faults.h). They stand on
  * rare steps, never in a loop over pages.
  */
