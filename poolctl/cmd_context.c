@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "poolctl/commands.h"
-#include "poolctl/confirm.h"
 #include "poolctl/context.h"
 #include "poolctl/view.h"
 
@@ -115,8 +114,7 @@ static int run_rm(struct invocation *call, struct error *err)
     char file[PATH_MAX];
     char current[CONTEXT_NAME_MAX + 2];
     const char *name = invocation_argument(call, 0);
-    if (check_exists(name, err) < 0 || context_path(name, file, sizeof file, err) < 0 ||
-        confirm(call, err, "Remove context %s and the key in it?", name) < 0)
+    if (check_exists(name, err) < 0 || context_path(name, file, sizeof file, err) < 0)
         return -1;
     if (unlink(file) < 0)
         return error_errno(err, errno, "cannot remove %s", file);
@@ -128,7 +126,6 @@ static const struct command context_rm = {
     .name = "rm",
     .summary = "forget a context",
     .arguments = ONE_ARGUMENT("NAME", "the context's name", COMPLETE_CONTEXT),
-    .options = (const struct option[]){OPTION_YES, {0}},
     .run = run_rm,
 };
 

@@ -39,7 +39,6 @@ static const struct command image_rm = {
     .name = "rm",
     .summary = "remove an image no VM uses",
     .arguments = ONE_ARGUMENT("IMAGE", "the image's name", COMPLETE_IMAGE),
-    .options = (const struct option[]){OPTION_YES, {0}},
     .run = run_rm,
 };
 

@@ -226,7 +226,6 @@ static const struct command node_rm = {
         (const struct option[]){
             {.name = "force",
              .help = "also a node that is gone for good, with the VMs that were on it"},
-            OPTION_YES,
             JOB_WAIT_OPTIONS,
             {0}},
     .run = run_rm,

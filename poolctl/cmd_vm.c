@@ -193,7 +193,7 @@ static const struct command vm_kill = {
     .name = "kill",
     .summary = "cut a VM's power at once",
     .arguments = ONE_ARGUMENT("VM", "the VM's name", COMPLETE_VM),
-    .options = (const struct option[]){OPTION_YES, JOB_WAIT_OPTIONS, {0}},
+    .options = (const struct option[]){JOB_WAIT_OPTIONS, {0}},
     .run = run_kill,
 };
 
@@ -203,9 +203,9 @@ static const struct command vm_rm = {
     .details = "Disks given by a path are left alone. A running VM is refused unless --force is "
                "given: then its power is cut first.",
     .arguments = ONE_ARGUMENT("VM", "the VM's name", COMPLETE_VM),
-    .options =
-        (const struct option[]){
-            {.name = "force", .help = "also a running VM"}, OPTION_YES, JOB_WAIT_OPTIONS, {0}},
+    .options = (const struct option[]){{.name = "force", .help = "also a running VM"},
+                                       JOB_WAIT_OPTIONS,
+                                       {0}},
     .run = run_rm,
 };
 

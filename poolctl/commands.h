@@ -30,8 +30,3 @@ extern const struct command command_docs;
             0                                                                                      \
         }                                                                                          \
     }
-
-#define OPTION_YES                                                                                 \
-    {                                                                                              \
-        .name = "yes", .letter = 'y', .help = "don't ask first"                                    \
-    }

@@ -92,6 +92,10 @@ static int parse_word(struct invocation *call, const char *word, struct error *e
         call->arguments[call->argument_count++] = word;
         return 0;
     }
+    if (call->depth == 1 && strcmp(word, "help") == 0) {
+        call->help = true;
+        return 0;
+    }
     const struct command *child = command_child(call->command, word);
     if (child && call->depth < COMMAND_DEPTH_MAX) {
         call->path[call->depth++] = child;

@@ -9,6 +9,7 @@ const struct option command_global_options[] = {
      .help = "table (default), json, yaml, csv or name; json and yaml carry a schema_version"},
     {.name = "wide", .help = "more columns, none of them cut"},
     {.name = "quiet", .letter = 'q', .help = "no progress and no remarks, errors only"},
+    {.name = "yes", .letter = 'y', .help = "don't ask before something is destroyed"},
     {.name = "context",
      .value = "NAME",
      .complete = COMPLETE_CONTEXT,
@@ -33,6 +34,7 @@ const struct command command_root = {
     .name = "poolctl",
     .summary = "see and run a vmpool cluster",
     .details =
+        "'poolctl help COMMAND...' and 'poolctl COMMAND... --help' tell all about a command.\n\n"
         "Commands that change something wait for it and show how far it is; Ctrl-C stops the "
         "waiting, not the work. What goes to stdout is the answer, in the format -o asks for; "
         "progress, remarks and errors go to stderr.\n\n"

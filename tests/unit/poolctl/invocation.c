@@ -94,11 +94,16 @@ Test(invocation, help_needs_nothing_else)
 {
     struct invocation call;
     struct error err = ERROR_INIT;
-    char line[] = "poolctl vm create --help";
-    cr_assert_eq(parse(&call, line, &err), 0, "%s", err.text);
-    cr_expect(call.help);
-    cr_expect_str_eq(call.command->name, "create");
-    invocation_free(&call);
+    static const char *const lines[] = {"poolctl vm create --help", "poolctl help vm create",
+                                        "poolctl vm -h create"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        char line[64];
+        (void)snprintf(line, sizeof line, "%s", lines[i]);
+        cr_assert_eq(parse(&call, line, &err), 0, "%s", err.text);
+        cr_expect(call.help);
+        cr_expect_str_eq(call.command->name, "create");
+        invocation_free(&call);
+    }
 }
 
 Test(invocation, values_keep_their_bounds)

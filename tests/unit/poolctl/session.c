@@ -194,8 +194,7 @@ Test(session, contexts_are_kept_used_and_removed)
     expect_status("context add other /tmp/none", ERROR_USAGE, "cannot read the context");
     (void)snprintf(line, sizeof line, "context add other %s", file);
     expect_status(line, ERROR_FAILED, "chmod 600");
-    expect_status("context rm lab", ERROR_USAGE, "--yes");
-    expect_status("context rm lab --yes", 0, NULL);
+    expect_status("context rm lab", 0, NULL);
     expect_status("context ls -o json", 0, "\"contexts\": []");
     char folder[128];
     (void)snprintf(folder, sizeof folder, "%s/vmpool/contexts", home);
