@@ -15,6 +15,7 @@
 #include "controller/api.h"
 #include "controller/console.h"
 #include "controller/events.h"
+#include "controller/faults.h"
 #include "controller/images.h"
 #include "controller/jobs.h"
 #include "controller/keys.h"
@@ -45,14 +46,17 @@ static void end_turn(void *context)
     struct error err = ERROR_INIT;
     jobs_enter(controller);
     controller->turn_end = NULL; /* what comes from here on needs a turn of its own */
+    faults_act(controller, "entering");
     if (store_commit(controller->store, &err) < 0) {
         log_error("%s", err.text);
         outbox_fail(controller, &err);
         controller->store_failed = true;
         return;
     }
+    faults_act(controller, "journalled");
     images_committed(controller);
     outbox_send(controller, admin_gone);
+    faults_act(controller, "sent");
 }
 
 void controller_touch(struct controller *controller)

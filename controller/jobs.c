@@ -107,7 +107,7 @@ static void enter(struct job *job, const char *step)
     if (job->step == job->kind->step_count)
         job->step = 0; /* of a journal from another version: its first step */
     pb_set(&job->stored->step, job->kind->steps[job->step].name);
-    job->entering = true;
+    job->entering = job->fresh = true;
     job->awaiting = false;
     job->deadline_ms = 0;
     job->entered_ms = clock_monotonic_ms();
@@ -188,6 +188,7 @@ static void end(struct controller *controller, struct job *job, Vmpool__JobPhase
     job->stored->phase = phase;
     job->stored->ended_wall_ms = (uint64_t)clock_wall_ms();
     job->entering = job->awaiting = false;
+    job->fresh = true;
     job->deadline_ms = 0;
     if (job->vm && job->vm->job == job)
         job->vm->job = NULL;

@@ -57,6 +57,7 @@ struct job {
     unsigned step;
     struct vm *vm; /* it works on; NULL: none, or removed */
     bool entering; /* JOB_ENTER is due */
+    bool fresh;    /* came to its step, or ended, in this turn; for faults.h */
     bool awaiting; /* an answer, from ... */
     char awaited_node[33];
     int64_t deadline_ms; /* monotonic; 0: none */

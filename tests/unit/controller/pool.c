@@ -119,8 +119,10 @@ const Vmpool__AdminReply *pool_ask(struct pool *pool, Vmpool__AdminRequest *requ
     unsigned before = pool->reply_count;
     (void)snprintf(id, sizeof id, "%s", pool_send(pool, request));
     /* A repeated id has an older reply already. */
+    int64_t end_ms = clock_monotonic_ms() + WAIT_MS;
     while (pool->reply_count == before) {
         struct error err = ERROR_INIT;
+        cr_assert(clock_monotonic_ms() < end_ms, "no answer to %s", id);
         cr_assert_eq(loop_run_once(pool->loop, 50, &err), 0);
     }
     cr_assert(pool_until(pool, is_answered, id), "no answer to %s", id);
