@@ -40,6 +40,10 @@ struct migration_guest_ops {
     /* Source. The point of no return: from here on this process never runs the guest by itself. */
     void (*give_up)(void *guest);
 
+    /* Target, may be NULL. A greeting of the source said that its CLOCK_REALTIME is @ahead_ns ahead
+     * of ours, less what the greeting took on its way: of several the largest is the best. Called
+     * before load(). */
+    void (*peer_clock)(void *guest, int64_t ahead_ns);
     /* Target, whose RAM nobody wrote to before: a page never received counts as zeros.
      * Loads the machine state; RAM is complete. The guest does not run. Called once more,
      * with newer RAM and state, where a pause led to nothing and the source tried again. */

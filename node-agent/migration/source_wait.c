@@ -35,6 +35,7 @@ static int exchange(struct migration_source *source, struct channel *channel, un
     (void)snprintf(hello.vm_id, sizeof(hello.vm_id), "%s", source->guest.vm_id);
     if (seal_random(hello.nonce, sizeof(hello.nonce), err) < 0)
         return -1;
+    hello.realtime_ns = (uint64_t)clock_wall_ns();
     stream_put_hello(hello_out, &hello);
     size_t signed_bytes = STREAM_HELLO_BYTES - STREAM_MAC_BYTES;
     if (seal_mac(options->key, hello_out, signed_bytes, NULL, 0, hello_out + signed_bytes, err) < 0)

@@ -12,8 +12,12 @@
  *    16  u64 RAM bytes 24 u64 epoch of the target   272  nonce, 32 random bytes
  *    32  migration id, 64 bytes, terminated         304  MAC, 32 bytes
  *    96  VM id, 64 bytes, terminated
- *   160  nonce, 32 random bytes   192 zeros, 16
+ *   160  nonce, 32 random bytes   192 u64 realtime  200 zeros, 8
  *   208  MAC, 32 bytes
+ *
+ * realtime: the source's CLOCK_REALTIME as it sent the hello, in nanoseconds. The target takes it
+ * for how far the two hosts' clocks are apart, so that the guest's clock goes on by the time that
+ * passed and not by what the hosts disagree.
  *
  * MACs are HMAC-SHA256 with a key derived from the migration's: of all before it, and, in the
  * reply, of the source's whole hello first. A hello whose MAC is wrong gets no answer. Keys of the
@@ -251,6 +255,7 @@ void stream_put_hello(uint8_t out[STREAM_HELLO_BYTES], const struct hello *hello
     put_text(out + 32, hello->migration_id, STREAM_ID_BYTES);
     put_text(out + 96, hello->vm_id, STREAM_ID_BYTES);
     memcpy(out + 160, hello->nonce, STREAM_NONCE_BYTES);
+    put64(out + 192, hello->realtime_ns);
 }
 
 int stream_get_hello(const uint8_t in[STREAM_HELLO_BYTES], struct hello *hello, struct error *err)
@@ -275,6 +280,7 @@ int stream_get_hello(const uint8_t in[STREAM_HELLO_BYTES], struct hello *hello, 
         get_text(in + 96, hello->vm_id, STREAM_ID_BYTES, "VM id", err) < 0)
         return -1;
     memcpy(hello->nonce, in + 160, STREAM_NONCE_BYTES);
+    hello->realtime_ns = get64(in + 192);
     return 0;
 }
 

@@ -79,6 +79,7 @@ struct hello {
     bool verify;
     uint64_t ram_bytes;
     uint64_t next_epoch;
+    uint64_t realtime_ns; /* the source's clock as it sent this */
     char migration_id[STREAM_ID_BYTES];
     char vm_id[STREAM_ID_BYTES];
     uint8_t nonce[STREAM_NONCE_BYTES];

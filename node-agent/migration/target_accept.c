@@ -113,6 +113,9 @@ static int answer(struct migration_target *target, struct greeting *greeting, st
     if (seal_mac(target->options.key, greeting->hello, STREAM_HELLO_BYTES, out, signed_bytes,
                  out + signed_bytes, err) < 0)
         return -1;
+    if (!objection && target->guest.ops->peer_clock)
+        target->guest.ops->peer_clock(target->guest.self,
+                                      (int64_t)(hello.realtime_ns - (uint64_t)clock_wall_ns()));
     int fd = greeting->fd;
     if (!objection && admit(target, greeting, &hello, &reply, err) < 0)
         return -1;

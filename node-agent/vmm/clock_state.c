@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -13,13 +12,6 @@
 
 #define MSR_TSC        0x10u
 #define ELAPSED_MAX_NS 3600000000000ll /* an hour: more is a host whose clock is wrong */
-
-static int64_t real_ns(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static int64_t ticks_of(int64_t ns, uint32_t khz)
 {
@@ -51,7 +43,8 @@ int clock_state_save(int vm_fd, const int *vcpu_fds, Vmpool__State__Machine *sta
     if (ioctl(vm_fd, KVM_GET_CLOCK, clock) < 0)
         return error_errno(err, errno, "KVM_GET_CLOCK");
     int64_t clock_at_ns = clock_monotonic_ns();
-    state->realtime_ns = clock->flags & KVM_CLOCK_REALTIME ? clock->realtime : (uint64_t)real_ns();
+    state->realtime_ns =
+        clock->flags & KVM_CLOCK_REALTIME ? clock->realtime : (uint64_t)clock_wall_ns();
     state->host_tsc = clock->flags & KVM_CLOCK_HOST_TSC ? clock->host_tsc : 0;
     if (state->n_vcpus == 0)
         return 0;
@@ -83,7 +76,7 @@ int clock_state_load(int vm_fd, const Vmpool__State__Machine *state, int64_t pee
     if (state->clock.len != sizeof saved)
         return error_set(err, ERROR_USAGE, "the state's clock has the wrong size");
     memcpy(&saved, state->clock.data, sizeof saved);
-    int64_t elapsed_ns = real_ns() + peer_ahead_ns - (int64_t)state->realtime_ns;
+    int64_t elapsed_ns = clock_wall_ns() + peer_ahead_ns - (int64_t)state->realtime_ns;
     if (elapsed_ns < 0 || elapsed_ns > ELAPSED_MAX_NS) {
         log_warn("the two hosts' clocks disagree by %lld ms: the guest's clock goes on from where "
                  "it stopped",

@@ -20,7 +20,8 @@ int clock_state_save(int vm_fd, const int *vcpu_fds, Vmpool__State__Machine *sta
                      struct error *err);
 void clock_state_free(Vmpool__State__Machine *state);
 
-/* Sets kvmclock. @peer_ahead_ns: how far the source's CLOCK_REALTIME is ahead of ours. */
+/* Sets kvmclock. @peer_ahead_ns: how far the source's CLOCK_REALTIME is ahead of
+ * ours; hosts need not agree on the time. */
 int clock_state_load(int vm_fd, const Vmpool__State__Machine *state, int64_t peer_ahead_ns,
                      struct error *err);
 

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
+#include "common/log.h"
 #include "node-agent/vmm/boot/acpi.h"
 #include "node-agent/vmm/cpuid.h"
 #include "node-agent/vmm/kvm.h"
@@ -342,9 +344,12 @@ void machine_free(struct machine *machine)
 int machine_boot(struct machine *machine, struct error *err)
 {
     struct boot_entry entry;
+    int64_t begun_ms = clock_monotonic_ms();
     if (boot_load(&machine->memory, &machine->config.boot, &entry, err) < 0 ||
         acpi_write(&machine->memory, machine->config.cpus, err) < 0)
         return -1;
+    log_info("kernel loaded in %lld ms, entered %s", (long long)(clock_monotonic_ms() - begun_ms),
+             entry.protocol == BOOT_PVH ? "by PVH" : "at its 64-bit entry");
     return boot_set_registers(vcpus_fd(machine->vcpus, 0), &entry, err);
 }
 

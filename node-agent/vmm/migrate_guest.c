@@ -93,7 +93,7 @@ static int load_there(void *context, void *argument, struct error *err)
 {
     struct migrate_guest *self = context;
     const struct bytes *bytes = argument;
-    return state_load(self->vmm->machine, bytes->from, bytes->from_size, 0, err);
+    return state_load(self->vmm->machine, bytes->from, bytes->from_size, self->peer_ahead_ns, err);
 }
 
 struct start {
@@ -139,6 +139,14 @@ static void guest_give_up(void *guest)
     (void)gate_pass(self->gate, give_up_there, NULL, &err);
 }
 
+static void guest_peer_clock(void *guest, int64_t ahead_ns)
+{
+    struct migrate_guest *self = guest;
+    if (!self->has_peer_clock || ahead_ns > self->peer_ahead_ns)
+        self->peer_ahead_ns = ahead_ns;
+    self->has_peer_clock = true;
+}
+
 static int guest_load(void *guest, const uint8_t *state, size_t size, struct error *err)
 {
     struct migrate_guest *self = guest;
@@ -164,6 +172,7 @@ static const struct migration_guest_ops guest_ops = {
     .resume = guest_resume,
     .save = guest_save,
     .give_up = guest_give_up,
+    .peer_clock = guest_peer_clock,
     .load = guest_load,
     .run = guest_run,
     .announce = NULL, /* virtio-net announces itself when it is resumed */

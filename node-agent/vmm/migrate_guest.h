@@ -13,7 +13,9 @@ struct migrate_guest {
     struct vmm *vmm;
     struct gate *gate;
     uint64_t next_epoch; /* of the migration going out */
-    _Atomic bool ended;  /* the guest has ended, or the process does: fail what can fail */
+    bool has_peer_clock;
+    int64_t peer_ahead_ns; /* the source's clock less ours; of the engine's thread */
+    _Atomic bool ended;    /* the guest has ended, or the process does: fail what can fail */
 };
 
 /* Fills @guest for the engine; @self and the machine must outlive it. */
