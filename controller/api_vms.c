@@ -114,7 +114,7 @@ int api_vm_create(struct controller *controller, struct api_call *call, struct e
         Vmpool__Placement *placement = NULL;
         struct placement_question question = question_of(stored, create->on_node);
         bool fits = placement_choose(controller, &question, &placement, err) != NULL;
-        if (create->dry_run || !fits) {
+        if (create->dry_run || (!fits && !nodes_settling(controller))) {
             /* Who only asks is told why and why not; who orders is refused with a reason. */
             pb_free(stored);
             reply_placement(call, placement);
@@ -192,7 +192,7 @@ static int start(struct controller *controller, struct api_call *call, struct vm
                          vm->stored->spec->name);
     struct placement_question question =
         question_of(vm->stored, node_name_of(controller, vm->stored->disk_node_id));
-    if (!placement_choose(controller, &question, NULL, err))
+    if (!placement_choose(controller, &question, NULL, err) && !nodes_settling(controller))
         return -1;
     Vmpool__Store__Job *journal = job_journal(vm->stored->spec->name, call->admin);
     api_reply_job(call, job_begin(controller, &job_vm_start, "place", journal, vm));
@@ -294,7 +294,7 @@ int api_vm_migrate(struct controller *controller, struct api_call *call, struct 
     struct placement_question question = question_of(vm->stored, migrate->to_node);
     question.not_node = node_name_of(controller, vm->stored->node_id);
     bool fits = placement_choose(controller, &question, &placement, err) != NULL;
-    if (migrate->dry_run || !fits) {
+    if (migrate->dry_run || (!fits && !nodes_settling(controller))) {
         reply_placement(call, placement);
         return fits ? 0 : -1;
     }

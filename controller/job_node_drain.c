@@ -88,11 +88,12 @@ static void finish(struct controller *controller, struct job *job, struct node *
         job_fail(controller, job, ERROR_CONFLICT, "%u moved, %u still on %s: %s%s",
                  job->stored->moved, left, node->stored->name, rest, left > 5 ? ", ..." : "");
     } else {
-        node_set_draining(controller, node, true, true);
         event_add(controller, "info", "node.drained", node->stored->name, job->stored->id,
                   "nothing runs on it");
         job_done(controller, job, "%u moved; nothing runs on %s", job->stored->moved,
                  node->stored->name);
+        /* Last, as running jobs hear of it. */
+        node_set_draining(controller, node, true, true);
     }
 }
 
@@ -146,4 +147,4 @@ static void on_move(struct controller *controller, struct job *job, const struct
 }
 
 static const struct job_step steps[] = {{"move", on_move}};
-const struct job_kind job_node_drain = {"node-drain", steps, 1, true};
+const struct job_kind job_node_drain = {"node-drain", steps, 1, 1, true};

@@ -58,7 +58,7 @@ static void on_place(struct controller *controller, struct job *job, const struc
         migrate_fail_at_source(controller, job);
         return;
     }
-    if (event->what != JOB_ENTER)
+    if (event->what != JOB_ENTER && event->what != JOB_NODE)
         return;
     struct placement_question question = {
         .spec = vm->stored->spec,
@@ -76,6 +76,11 @@ static void on_place(struct controller *controller, struct job *job, const struc
     if (target && getrandom(key, sizeof key, 0) != (ssize_t)sizeof key) {
         (void)error_set(&err, ERROR_FAILED, "no random bytes for the migration's key");
         target = NULL;
+    }
+    if (!target && nodes_settling(controller)) {
+        pb_free(answer);
+        job_say(controller, job, "waiting until all nodes have reported");
+        return; /* JOB_NODE comes as each does */
     }
     if (!target) {
         pb_free(answer);
@@ -315,15 +320,15 @@ static void on_stream(struct controller *controller, struct job *job, const stru
 static const struct job_step steps[] = {
     {"place", on_place},
     {"prepare", on_prepare},
-    {"undo", migrate_on_undo},
     {"stream", on_stream},
+    {"accept", migrate_on_accept},
+    {"undo", migrate_on_undo},
     {"run-target", migrate_on_run_target},
     {"take-back", migrate_on_take_back},
     {"run-source", migrate_on_run_source},
     {"abandon", migrate_on_abandon},
-    {"gone", migrate_on_gone},
-    {"accept", migrate_on_accept},
     {"leave", migrate_on_leave},
+    {"gone", migrate_on_gone},
 };
 
-const struct job_kind job_vm_migrate = {"vm-migrate", steps, sizeof steps / sizeof *steps, true};
+const struct job_kind job_vm_migrate = {"vm-migrate", steps, sizeof steps / sizeof *steps, 4, true};

@@ -69,7 +69,7 @@ static void on_place(struct controller *controller, struct job *job, const struc
         fail_as_kept(controller, job);
         return;
     }
-    if (event->what != JOB_ENTER)
+    if (event->what != JOB_ENTER && event->what != JOB_NODE)
         return;
     const char *only = job->stored->wanted_node[0] ? job->stored->wanted_node : NULL;
     struct placement_question question = {
@@ -84,6 +84,11 @@ static void on_place(struct controller *controller, struct job *job, const struc
     struct node *node = job->stored->n_tried_nodes < HOSTS_MAX
                             ? placement_choose(controller, &question, &answer, &err)
                             : NULL;
+    if (!node && nodes_settling(controller)) {
+        pb_free(answer);
+        job_say(controller, job, "waiting until all nodes have reported");
+        return; /* JOB_NODE comes as each does */
+    }
     if (!node) {
         pb_free(answer);
         if (job->stored->failure)
@@ -237,5 +242,5 @@ static void on_undo(struct controller *controller, struct job *job, const struct
 static const struct job_step steps[] = {
     {"place", on_place}, {"start", on_start}, {"undo", on_undo}};
 
-const struct job_kind job_vm_create = {"vm-create", steps, 3, true};
-const struct job_kind job_vm_start = {"vm-start", steps, 3, true};
+const struct job_kind job_vm_create = {"vm-create", steps, 3, 2, true};
+const struct job_kind job_vm_start = {"vm-start", steps, 3, 2, true};

@@ -169,8 +169,8 @@ static const struct job_step stop_steps[] = {
     {"button", on_button}, {"wait", on_wait}, {"kill", on_kill}};
 static const struct job_step kill_steps[] = {{"kill", on_kill}};
 
-const struct job_kind job_vm_stop = {"vm-stop", stop_steps, 3, true};
-const struct job_kind job_vm_kill = {"vm-kill", kill_steps, 1, false};
+const struct job_kind job_vm_stop = {"vm-stop", stop_steps, 3, 2, true};
+const struct job_kind job_vm_kill = {"vm-kill", kill_steps, 1, 1, false};
 
 /* ---- vm-remove ---- */
 
@@ -217,4 +217,4 @@ static void on_remove(struct controller *controller, struct job *job, const stru
 }
 
 static const struct job_step remove_steps[] = {{"remove", on_remove}};
-const struct job_kind job_vm_remove = {"vm-remove", remove_steps, 1, false};
+const struct job_kind job_vm_remove = {"vm-remove", remove_steps, 1, 1, false};

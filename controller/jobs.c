@@ -184,6 +184,8 @@ void job_command(struct controller *controller, struct job *job, const struct no
 
 static void end(struct controller *controller, struct job *job, Vmpool__JobPhase phase)
 {
+    if (!job_running(job))
+        return;
     struct job *parent = job_by_id(controller, job->stored->parent);
     job->stored->phase = phase;
     job->stored->ended_wall_ms = (uint64_t)clock_wall_ms();
@@ -411,10 +413,10 @@ Vmpool__Job *job_describe(const struct job *job)
     out->migration = stored->migration ? pb_copy(&stored->migration->base) : NULL;
     if (!job_running(job) && stored->failure)
         out->failure = pb_copy(&stored->failure->base);
-    out->steps_total = stored->total ? stored->total : job->kind->step_count;
-    out->steps_done = stored->phase == VMPOOL__JOB_PHASE__JOB_DONE ? out->steps_total
-                      : stored->total                              ? stored->moved
-                                                                   : job->step;
+    out->steps_total = stored->total ? stored->total : job->kind->course;
+    out->steps_done = stored->total ? stored->moved : job->step;
+    if (stored->phase == VMPOOL__JOB_PHASE__JOB_DONE || out->steps_done > out->steps_total)
+        out->steps_done = out->steps_total;
     pb_set(&out->admin, stored->admin);
     out->placement = stored->placement ? pb_copy(&stored->placement->base) : NULL;
     out->parent = stored->parent;

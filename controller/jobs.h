@@ -47,6 +47,7 @@ struct job_kind {
     const char *name;
     const struct job_step *steps;
     unsigned step_count;
+    unsigned course; /* the first so many are those of a job that goes well */
     bool own_cancel; /* its steps hear JOB_CANCEL; others can't be cancelled */
 };
 

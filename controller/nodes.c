@@ -126,6 +126,14 @@ void node_happens(struct controller *controller, struct node *node, enum node_ev
     jobs_node_changed(controller);
 }
 
+bool nodes_settling(const struct controller *controller)
+{
+    for (const struct node *node = controller->nodes; node; node = node->next)
+        if (node->phase == VMPOOL__NODE_PHASE__NODE_JOINED)
+            return true;
+    return false;
+}
+
 void nodes_check(struct controller *controller)
 {
     int64_t limit_ms = clock_monotonic_ms() - (int64_t)controller->config.lost_after_ms;

@@ -44,6 +44,9 @@ bool node_send(struct controller *controller, const struct node *node,
 
 /* Its phase changes by @event; events, jobs and the scheduler learn of it. */
 void node_happens(struct controller *controller, struct node *node, enum node_event event);
+/* True while nodes are known that have neither been heard of nor been given up since the controller
+ * started: what does not fit now may fit in a moment. Ends within lost_after_ms. */
+bool nodes_settling(const struct controller *controller);
 /* Marks nodes not heard of as lost. Called by the tick. */
 void nodes_check(struct controller *controller);
 void node_set_draining(struct controller *controller, struct node *node, bool draining,

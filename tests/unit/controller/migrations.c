@@ -356,6 +356,19 @@ static uint64_t drain(const char *name)
     return reply->job->id;
 }
 
+static unsigned count_events(const char *kind)
+{
+    Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
+    Vmpool__EventWatch watch = VMPOOL__EVENT_WATCH__INIT;
+    request.body_case = VMPOOL__ADMIN_REQUEST__BODY_EVENT_WATCH;
+    request.event_watch = &watch;
+    const Vmpool__AdminReply *reply = pool_ask(&pool, &request);
+    unsigned count = 0;
+    for (size_t i = 0; i < reply->events->n_events; i++)
+        count += strcmp(reply->events->events[i]->kind, kind) == 0;
+    return count;
+}
+
 static void create_more(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -383,6 +396,7 @@ Test(migrations, a_drain_moves_all_two_at_a_time_and_not_onto_a_draining_node)
     cr_assert_null(agent("n1")->vms);
     cr_assert_null(agent("n3")->vms);
     cr_assert_eq(node_by_name(pool.controller, "n1")->phase, VMPOOL__NODE_PHASE__NODE_DRAINED);
+    cr_assert_eq(count_events("node.drained"), 2); /* n3 and n1, each once */
 }
 
 Test(migrations, a_drain_goes_on_after_a_restart)
