@@ -6,7 +6,7 @@
 
 # Loaded by the host's initrd, in this order, each with what it needs.
 HOST_MODULES="virtio_pci virtio_net virtio_blk 9pnet_virtio 9p overlay ext4 tun bridge kvm_amd kvm_intel"
-HOST_BOOT_LIMIT_S=${HOST_BOOT_LIMIT_S:-120}
+HOST_BOOT_LIMIT_S=${HOST_BOOT_LIMIT_S:-300}
 
 host_dir() { printf '%s/hosts/%s\n' "$STATE" "$1"; }
 

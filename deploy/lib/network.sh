@@ -76,3 +76,16 @@ network_slow() {
     in_netns tc filter add dev "data$n" parent ffff: protocol all u32 match u32 0 0 \
         action mirred egress redirect dev "ifb$n"
 }
+
+# network_uplink ADDRESS/BITS: joins this machine's own network to br0 under an address there, so that programs
+# outside the namespace reach hosts and guests. Gone with the namespace.
+network_uplink() {
+    local address=$1 link=vmpool-up
+    if ip route get "${address%/*}" 2>/dev/null | grep -qv -e ' via ' -e '^ '; then
+        die "this machine already has a network around ${address%/*}: the pool cannot use it too"
+    fi
+    ip link add "$link" type veth peer name uplink netns "$NETNS"
+    netns_ip link set uplink master br0 up
+    ip address add "$address" dev "$link"
+    ip link set "$link" up
+}

@@ -30,14 +30,15 @@ def testbed():
 
 @functools.lru_cache(maxsize=None)
 def pool():
-    """A pool on it, with the stock Debian guest as image `debian`."""
-    pool = pool_module.Pool(testbed(), HOSTS)
-    atexit.register(pool.stop)
-    pool.start()
+    """A pool on it, with the stock Debian guest as image `debian` and the freestanding one as `bare`."""
+    made = pool_module.Pool(testbed(), HOSTS)
+    atexit.register(made.stop)
+    made.start()
     folder = guest_image()
-    pool.ctl("image", "import", "debian", "--kernel", folder / "vmlinuz", "--initrd", folder / "initrd.cpio.gz",
+    made.ctl("image", "import", "debian", "--kernel", folder / "vmlinuz", "--initrd", folder / "initrd.cpio.gz",
              "--cmdline", "console=ttyS0 quiet")
-    return pool
+    made.ctl("image", "import", "bare", "--kernel", pool_module.BIN / "guest.elf")
+    return made
 
 
 @functools.lru_cache(maxsize=None)

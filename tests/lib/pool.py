@@ -12,7 +12,6 @@ from testbed import PROJECT
 from waiting import until
 
 BIN = pathlib.Path(os.environ.get("VMPOOL_BIN", PROJECT / "build-ci" / "bin")).resolve()
-AGENT_LOG = "/var/lib/vmpool/agent.log"
 
 
 class PoolctlError(RuntimeError):
@@ -63,9 +62,10 @@ class Pool:
 
     def _run_agent(self, host, environment, *options):
         words = [f"{name}={value}" for name, value in environment.items()]
-        self.testbed.start(host, AGENT_LOG, "env", *words, BIN / "pool-agent", "--name", f"host{host}",
-                           "--migration-address", f"10.77.0.{host}", "--reserve-memory", "256M",
-                           "--bandwidth", "1G", "--allow-disk-dir", "/srv/vmpool", *options)
+        self.testbed.start(host, self.testbed.agent_log(host), "env", *words, BIN / "pool-agent",
+                           "--name", f"host{host}", "--migration-address", f"10.77.0.{host}",
+                           "--reserve-memory", "256M", "--bandwidth", "1G",
+                           *self.testbed.agent_options(host), *options)
 
     def kill_agent(self, host):
         return self.testbed.kill(host, "KILL", "^[^ ]*pool-agent ")
@@ -102,16 +102,20 @@ class Pool:
             raise PoolctlError(words, done)
         return done.stdout
 
-    def json(self, *words, **kwargs):
-        return json.loads(self.ctl(*words, "-o", "json", **kwargs))
+    def one(self, kind, *words, **kwargs):
+        """The thing of that kind ("vm", "job", "status", ...) in the JSON the command prints."""
+        return json.loads(self.ctl(*words, "-o", "json", **kwargs))[kind]
+
+    def vm(self, name):
+        return self.one("vm", "vm", "show", name)
 
     def wait_nodes_up(self, count, timeout_s=60):
-        until(f"{count} nodes are up", lambda: self.json("status")["nodes_up"] == count, timeout_s)
+        until(f"{count} nodes are up", lambda: self.one("status", "status")["nodes_up"] == count, timeout_s)
 
     def logs(self):
         """Every daemon's log, for the report of a failure."""
         texts = [f"--- controller\n{(self.folder / 'controller.log').read_text(errors='replace')[-4000:]}"]
         for host in range(1, self.hosts + 1):
-            tail = self.testbed.exec(host, "tail", "-n", 40, AGENT_LOG, check=False).stdout
+            tail = self.testbed.exec(host, "tail", "-n", 40, self.testbed.agent_log(host), check=False).stdout
             texts.append(f"--- agent of host{host}\n{tail}")
         return "\n".join(texts)

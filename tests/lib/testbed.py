@@ -47,12 +47,20 @@ class Testbed:
 
     def kill(self, host, signal, pattern):
         """Signals the processes in a host whose command line matches; returns how many."""
-        done = self.exec(host, "sh", "-c", f'pids=$(pgrep -f "$1") && kill -{signal} $pids && echo "$pids"', "sh",
-                         pattern, check=False)
-        return len(done.stdout.split())
+        pids = self.processes(host, pattern)
+        if pids:
+            self.exec(host, "kill", f"-{signal}", *pids, check=False)
+        return len(pids)
 
     def processes(self, host, pattern):
         return [int(pid) for pid in self.exec(host, "pgrep", "-f", pattern, check=False).stdout.split()]
+
+    def agent_log(self, _host):
+        return "/var/lib/vmpool/agent.log"
+
+    def agent_options(self, _host):
+        """What pool-agent must be told on such a host."""
+        return ["--allow-disk-dir", "/srv/vmpool"]
 
     @property
     def netns(self):
