@@ -28,7 +28,6 @@ struct migration_source {
     uint8_t *state;   /* of the machine, between save and its sending */
     size_t state_size;
     uint64_t rtt_us;
-    uint64_t fixed_us; /* of a pause, beyond its pages */
     struct policy_memory memory;
     uint32_t round, attempt; /* attempt: number of the pause */
     uint64_t round_bytes;    /* of page streams when the round began */
@@ -80,6 +79,9 @@ void source_goodbye(struct migration_source *source, int64_t deadline_ns);
 /* Opens and greets one connection. */
 int source_greet(struct migration_source *source, struct channel *channel, unsigned index,
                  struct error *err);
+
+/* An answer took this long. */
+void source_note_rtt(struct migration_source *source, uint64_t us);
 
 /* ---- source_steps.c */
 

@@ -81,7 +81,6 @@ static enum step step_connect(struct migration_source *source, struct error *err
     if (source->guest.ops->dirty_start(source->guest.self, err) < 0)
         return STEP_FAIL;
     source->logging = true;
-    source->fixed_us = FIXED_US + 2 * source->rtt_us;
     source->remaining = source->guest.ram_bytes / PAGE_BYTES;
     bitmap_fill(source->bitmap, source->remaining);
     report_phase(&source->report, MIGRATION_PHASE_PRECOPY);
@@ -121,7 +120,9 @@ static int end_round(struct migration_source *source, struct error *err)
     source->remaining = round.dirtied_pages;
     source->round_sent += round.pages_sent;
     source->round_zero += round.pages_zero;
-    if (round.wire_bytes >= BANDWIDTH_BYTES) {
+    if (round.wire_bytes < BANDWIDTH_BYTES) {
+        source_note_rtt(source, us);
+    } else {
         uint64_t now = round.wire_bytes * 1000000 / us;
         source->bandwidth = source->bandwidth ? (source->bandwidth + now) / 2 : now;
     }
@@ -172,7 +173,7 @@ static enum step step_decide(struct migration_source *source, struct error *err)
         .remaining_bytes = source->remaining * PAGE_BYTES,
         .bandwidth = source->bandwidth ? source->bandwidth : UINT64_MAX, /* all was zeros */
         .dirty = now.dirty_bps / 8,
-        .fixed_us = source->fixed_us,
+        .fixed_us = FIXED_US + 2 * source->rtt_us,
         .limit_us = limits->downtime_limit_ms * 1000,
         .timeout_ms = limits->timeout_ms,
         .pauses_failed = now.pauses_failed,

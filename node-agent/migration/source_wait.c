@@ -18,6 +18,13 @@
 
 /* ---------------------------------------------------------------- greeting */
 
+/* The shortest answer ever is the link; what is longer is somebody being busy. */
+void source_note_rtt(struct migration_source *source, uint64_t us)
+{
+    if (source->rtt_us == 0 || us < source->rtt_us)
+        source->rtt_us = us;
+}
+
 static int exchange(struct migration_source *source, struct channel *channel, unsigned index,
                     uint8_t hello_out[STREAM_HELLO_BYTES], struct hello_reply *reply,
                     struct error *err)
@@ -49,8 +56,7 @@ static int exchange(struct migration_source *source, struct channel *channel, un
     part = (struct iovec){in, sizeof(in)};
     if (channel_read(channel, &part, 1, err) < 0)
         return error_wrap(err, "the target refused the migration (is the key right?)");
-    if (index == 0)
-        source->rtt_us = (uint64_t)(clock_monotonic_ns() - sent_ns) / 1000;
+    source_note_rtt(source, (uint64_t)(clock_monotonic_ns() - sent_ns) / 1000);
     signed_bytes = STREAM_REPLY_BYTES - STREAM_MAC_BYTES;
     if (stream_get_reply(in, reply, err) < 0 ||
         seal_mac(options->key, hello_out, STREAM_HELLO_BYTES, in, signed_bytes, mac, err) < 0)

@@ -44,6 +44,7 @@ void migrate_progress_fill(struct progress_message *message, struct migration_pr
     progress->verified = from->verified;
     progress->encrypted = from->encrypted;
     progress->streams = from->streams;
+    progress->pauses_failed = from->pauses_failed;
     progress->text = from->text;
     if (from->pause.total_us > 0) {
         fill_pause(&message->pause, &from->pause);
@@ -66,5 +67,6 @@ struct migration_limits migrate_limits(const Vmpool__MigrationLimits *limits)
                                      .streams = limits->streams,
                                      .verify = limits->verify,
                                      .unencrypted = limits->unencrypted,
-                                     .timeout_ms = limits->timeout_ms};
+                                     .timeout_ms = limits->timeout_ms,
+                                     .stall_timeout_ms = limits->stall_timeout_ms};
 }
