@@ -17,7 +17,7 @@
 #include "node-agent/agent/vm.h"
 #include "node-agent/agent/vmm_log.h"
 
-#define LEDGER_AGE_S (7 * 24 * 3600)
+#define LEDGER_AGE_S (7ll * 24 * 3600)
 
 static void clear_unstarted(struct agent *agent, const char *id)
 {

@@ -77,18 +77,23 @@ static void go_on(struct image *image)
         image->step = loop_add_timer(image->cache->loop, 1, 0, on_step, image);
 }
 
-static void drop_image(struct image *image)
+static void free_image(struct image *image)
 {
-    struct image **place = &image->cache->images;
-    while (*place != image)
-        place = &(*place)->next;
-    *place = image->next;
     loop_remove(image->step);
     loop_remove(image->check);
     image_window_clear(&image->window);
     hash_free(image->hash);
     close_fd(&image->fd);
     free(image);
+}
+
+static void drop_image(struct image *image)
+{
+    struct image **place = &image->cache->images;
+    while (*place != image)
+        place = &(*place)->next;
+    *place = image->next;
+    free_image(image);
 }
 
 /* Ends the work on @image: each who wants it gets the file, or @err. One who is called may take
@@ -480,12 +485,13 @@ void image_cache_close(struct image_cache *cache)
         return;
     while (cache->images) {
         struct image *image = cache->images;
+        cache->images = image->next;
         while (image->wants) {
             struct image_want *want = image->wants;
             image->wants = want->next;
             free(want);
         }
-        drop_image(image);
+        free_image(image);
     }
     image_verified_free(&cache->verified);
     close_fd(&cache->dir_fd);

@@ -162,7 +162,7 @@ static int make_bridge(struct netlink *netlink, const char *name, struct error *
 
 int netlink_ensure_bridge(struct netlink *netlink, const char *name, bool *made, struct error *err)
 {
-    struct netlink_link link;
+    struct netlink_link link = {0};
     *made = false;
     if (netlink_find(netlink, name, &link, err) < 0) {
         if (err->kind != ERROR_NOT_FOUND)
@@ -181,7 +181,7 @@ int netlink_ensure_bridge(struct netlink *netlink, const char *name, bool *made,
 int netlink_add_port(struct netlink *netlink, const char *name, const char *bridge,
                      const unsigned char mac[6], const char *alias, struct error *err)
 {
-    struct netlink_link port, master;
+    struct netlink_link port = {0}, master = {0};
     if (netlink_find(netlink, name, &port, err) < 0 ||
         netlink_find(netlink, bridge, &master, err) < 0)
         return -1;

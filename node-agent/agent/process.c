@@ -20,10 +20,10 @@
 
 int process_stat(pid_t pid, struct process_stat *stat, struct error *err)
 {
-    char path[64], state;
+    char path[64], state = 0;
     auto_free char *text = NULL;
     size_t size;
-    uint64_t user, system;
+    uint64_t user = 0, system = 0;
     (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     if (files_read(AT_FDCWD, path, 4096, &text, &size, err) < 0) {
         if (err->kind != ERROR_NOT_FOUND)
@@ -45,7 +45,7 @@ int process_stat(pid_t pid, struct process_stat *stat, struct error *err)
 
 int process_open(pid_t pid, uint64_t start_ticks, struct error *err)
 {
-    struct process_stat stat;
+    struct process_stat stat = {0};
     auto_fd int fd = (int)syscall(SYS_pidfd_open, pid, 0u); /* close-on-exec by itself */
     if (fd < 0)
         return error_set(err, errno == ESRCH ? ERROR_NOT_FOUND : ERROR_FAILED, "process %d: %s",

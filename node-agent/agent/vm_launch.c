@@ -137,7 +137,7 @@ int vm_launch(struct vm *vm, const struct launch *launch, struct error *err)
 {
     struct opened opened;
     struct spawn spawn;
-    pid_t pid;
+    pid_t pid = 0;
     int pidfd = -1;
     int status = open_parts(vm, &opened, err);
     if (status == 0) {
