@@ -181,7 +181,7 @@ static size_t index_of(const struct scheduler *pool, const struct node *node)
 static void delete_node(struct scheduler *pool, struct node *node)
 {
     size_t index = index_of(pool, node);
-    if (node->leaf)
+    if (node->state)
         tree_remove(pool->tree, node);
     name_map_remove(&pool->node_names, node->name);
     pool->node_count--;
@@ -196,22 +196,24 @@ static int refresh_node(struct scheduler *pool, struct node *node, struct error 
 {
     node->point = point_make(node, &node->reserved);
     if (node->drained || node->lost) {
-        if (node->leaf)
+        if (node->state)
             tree_remove(pool->tree, node);
         return 0;
     }
-    if (!node->leaf)
+    if (!node->state)
         return tree_insert(pool->tree, node, err);
-    tree_update(pool->tree, node);
-    return 0;
+    return tree_update(pool->tree, node, err);
 }
 
-/* refresh_node() for one that is no further in than before. */
+/* refresh_node() after reservations have changed. Where memory is short the node is out of the
+ * index and takes no VM until it is set again, as if it were drained; what is reserved stays
+ * right. */
 static void reindex_node(struct scheduler *pool, struct node *node)
 {
+    struct error ignored = ERROR_INIT;
     node->point = point_make(node, &node->reserved);
-    if (node->leaf)
-        tree_update(pool->tree, node);
+    if (node->state && tree_update(pool->tree, node, &ignored) < 0)
+        node->drained = true;
 }
 
 static void fill_node(struct node *node, const struct sched_node *from,

@@ -4,7 +4,7 @@
 #include "common/name_map.h"
 #include "scheduler/point.h"
 
-struct branch;
+struct state;
 struct group;
 struct tree;
 
@@ -24,7 +24,8 @@ struct node {
     size_t label_count;
     uint64_t label_bits; /* label_bit() of each, or'ed */
     struct point point;  /* of reserved, kept up to date */
-    struct branch *leaf; /* in the index; NULL: takes no VM */
+    struct state *state; /* in the index; NULL: takes no VM */
+    struct node *state_left, *state_right;
     bool drained;
     bool lost;
     struct vm *vms; /* a list through vm.next */

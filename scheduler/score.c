@@ -10,10 +10,13 @@
  * balance take the larger of both, and pack avoids hosts that measure hot whatever is reserved.
  *
  * A score is computed from a box; a point is the box whose faces coincide. Each term takes the face
- * that flatters it, so the score of a box is never below that of a point inside (point.h).
+ * that flatters it, so the score of a box is never below that of a point inside that fits
+ * (point.h).
  */
 #include "scheduler/score.h"
 
+/* What fits leaves no load above 1; a little more, so that rounding is on the safe side. */
+#define FULL_LOAD (1 + 1e-9)
 /* A host measured above this share of its capacity is hot: pack takes any other first. */
 #define HOT_LOAD 0.9
 
@@ -44,6 +47,15 @@ void load_with(const struct sched_resources *need, const struct point *point,
         load[d] = point->load[d] + (double)resource(need, d) * point->per_unit[d];
 }
 
+/* load_with() of nodes in a box that ends at @high and on which the VM fits. */
+static void load_fitting(const struct sched_resources *need, const struct point *high,
+                         double load[DIMENSIONS])
+{
+    load_with(need, high, load);
+    for (int d = 0; d < DIMENSIONS; d++)
+        load[d] = smaller(load[d], FULL_LOAD);
+}
+
 /* The load that counts for spread and balance: reserved or measured, whichever is more. */
 static void load_either(const struct sched_resources *need, const struct point *point,
                         double load[DIMENSIONS])
@@ -59,7 +71,7 @@ static double score(enum sched_policy policy, const struct sched_resources *need
     double least[DIMENSIONS], most[DIMENSIONS];
     switch (policy) {
     case SCHED_PACK:
-        load_with(need, high, most);
+        load_fitting(need, high, most);
         return (most[CPU] + most[MEMORY] + most[BANDWIDTH]) / 3 -
                (highest(low->measured) > HOT_LOAD ? 1 : 0);
     case SCHED_SPREAD:

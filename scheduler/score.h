@@ -15,7 +15,7 @@ void load_with(const struct sched_resources *need, const struct point *point,
 /* Larger is better. Compare only scores of one policy and one request. */
 double score_point(enum sched_policy policy, const struct sched_resources *need,
                    const struct point *point);
-/* At least the score of every point in the box. */
+/* At least the score of every point in the box that @need fits. */
 double score_bound(enum sched_policy policy, const struct sched_resources *need,
                    const struct box *box);
 

@@ -1,5 +1,5 @@
 /*
- * search.c: branch and bound over the tree of nodes.
+ * search.c: branch and bound over the tree of states.
  *
  * A branch is left out where its labels or the most that any of its nodes has free rule out a fit,
  * or where the bound of its box says that no node in it beats the best so far. The child with the
@@ -41,21 +41,29 @@ static bool lacks_room(const struct query *query, const struct point *point)
            query->need.bandwidth_bps > point->free[BANDWIDTH];
 }
 
-/* Scores first and asks the filters last: most nodes are not better, and filters cost more. */
-static void try_node(struct search *search, const struct node *node)
+/* The first node of the state that no filter rejects, if it beats the best. Scores come first: most
+ * states are no better, and filters cost more. */
+static void try_state(struct search *search, const struct state *state)
 {
-    double score = search_score(search->pool, search->query, node);
-    if (beats(search, score, node->position) && !filter_node(search->query, node)) {
-        search->best = node;
-        search->best_score = score;
+    const struct query *query = search->query;
+    double score = score_point(search->pool->config.policy, &query->need, &state->point);
+    const struct node *home = query->self ? query->self->node : NULL; /* tried beforehand */
+    const struct node *node = state->first;
+    while (node && beats(search, score, node->position)) {
+        if (node != home && !filter_node(query, node)) {
+            search->best = node;
+            search->best_score = score;
+            return;
+        }
+        node = state_next(state, node);
     }
 }
 
 static void look_into_leaf(struct search *search, const struct branch *leaf)
 {
     for (size_t i = 0; i < leaf->count; i++)
-        if (!lacks_room(search->query, &leaf->nodes[i]->point))
-            try_node(search, leaf->nodes[i]);
+        if (!lacks_room(search->query, &leaf->states[i]->point))
+            try_state(search, leaf->states[i]);
 }
 
 static bool ruled_out(const struct search *search, const struct branch *branch)
@@ -108,8 +116,10 @@ const struct node *search_best(const struct scheduler *pool, const struct query 
     for (size_t i = 0; i < request->selector_count; i++)
         search.labels |= label_bit(request->selector[i].key, request->selector[i].value);
     /* Where it is placed already it has more room than the index knows. */
-    if (query->self)
-        try_node(&search, query->self->node);
+    if (query->self && !filter_node(query, query->self->node)) {
+        search.best = query->self->node;
+        search.best_score = search_score(pool, query, search.best);
+    }
     if (pool->tree->root && !ruled_out(&search, pool->tree->root))
         look_into(&search, pool->tree->root);
     return search.best;

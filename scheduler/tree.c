@@ -4,86 +4,67 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A branch with fewer nodes than this becomes one leaf again; well below TREE_LEAF, so that a node
- * that comes and goes does not split and join each time. */
+/* A branch with fewer states than this becomes one leaf again; well below TREE_LEAF, so that a
+ * state that comes and goes does not split and join each time. */
 #define JOIN_BELOW (TREE_LEAF / 2)
-/* A child with more than this share of its parent's nodes makes the parent be built anew. */
+/* A child with more than this share of its parent's states makes the parent be built anew. */
 #define LEAN_PERCENT 75
-/* Enough for the root's leaf, and for split(): a leaf that falls apart into leaves of one. */
-#define INSERT_NEEDS (2 * TREE_LEAF)
-#define SPARES_MAX   (2 * INSERT_NEEDS)
 
-static double coordinate(const struct node *node, int axis)
+/* Axes that tell any two states apart. Loads come first: they are what scores and filters go by. */
+enum {
+    AXIS_LOAD = 0,
+    AXIS_MEASURED = DIMENSIONS,
+    AXIS_FREE = 2 * DIMENSIONS,
+    AXIS_PER_UNIT = 3 * DIMENSIONS,
+    AXIS_LABELS = 4 * DIMENSIONS, /* the lower half of the bits, then the upper */
+    AXES = AXIS_LABELS + 2,
+};
+
+static double coordinate(const struct point *point, uint64_t label_bits, int axis)
 {
-    if (axis < DIMENSIONS)
-        return node->point.load[axis];
-    if (axis < 2 * DIMENSIONS)
-        return node->point.measured[axis - DIMENSIONS];
-    return (double)node->position;
+    if (axis < AXIS_MEASURED)
+        return point->load[axis - AXIS_LOAD];
+    if (axis < AXIS_FREE)
+        return point->measured[axis - AXIS_MEASURED];
+    if (axis < AXIS_PER_UNIT)
+        return (double)point->free[axis - AXIS_FREE];
+    if (axis < AXIS_LABELS)
+        return point->per_unit[axis - AXIS_PER_UNIT];
+    return (double)(axis == AXIS_LABELS ? label_bits & UINT32_MAX : label_bits >> 32);
 }
 
-/* ---- branches in store ---- */
-
-/* NULL where memory is short; never where reserve() promised it. */
-static struct branch *take_branch(struct tree *tree)
+static double state_at(const struct state *state, int axis)
 {
-    struct branch *branch = tree->spare;
-    if (branch) {
-        tree->spare = branch->parent;
-        tree->spares--;
-        *branch = (struct branch){0};
-    } else {
-        branch = calloc(1, sizeof *branch);
-    }
-    tree->branches += branch != NULL;
-    return branch;
+    return coordinate(&state->point, state->label_bits, axis);
 }
 
-static void give_branch(struct tree *tree, struct branch *branch)
+static void free_subtree(struct tree *tree, struct branch *branch)
 {
+    if (!branch)
+        return;
+    free_subtree(tree, branch->below);
+    free_subtree(tree, branch->above);
+    free(branch);
     tree->branches--;
-    if (tree->spares >= SPARES_MAX) {
-        free(branch);
+}
+
+static void free_states(struct branch *branch)
+{
+    if (branch->below) {
+        free_states(branch->below);
+        free_states(branch->above);
         return;
     }
-    branch->parent = tree->spare;
-    tree->spare = branch;
-    tree->spares++;
-}
-
-/* Sees to it that @wanted branches, at most SPARES_MAX, can be taken. */
-static bool reserve(struct tree *tree, size_t wanted)
-{
-    while (tree->spares < wanted) {
-        struct branch *branch = calloc(1, sizeof *branch);
-        if (!branch)
-            return false;
-        branch->parent = tree->spare;
-        tree->spare = branch;
-        tree->spares++;
-    }
-    return true;
-}
-
-static void give_subtree(struct tree *tree, struct branch *branch)
-{
-    if (branch->below)
-        give_subtree(tree, branch->below);
-    if (branch->above)
-        give_subtree(tree, branch->above);
-    give_branch(tree, branch);
+    for (size_t i = 0; i < branch->count; i++)
+        free(branch->states[i]);
 }
 
 void tree_free(struct tree *tree)
 {
     if (tree->root)
-        give_subtree(tree, tree->root);
-    while (tree->spare) {
-        struct branch *branch = tree->spare;
-        tree->spare = branch->parent;
-        free(branch);
-    }
-    *tree = (struct tree){0};
+        free_states(tree->root);
+    free_subtree(tree, tree->root);
+    tree->root = NULL;
 }
 
 /* ---- boxes ---- */
@@ -112,16 +93,16 @@ static void enclose(struct box *box, const struct point *low, const struct point
 
 static void measure_leaf(struct branch *leaf)
 {
-    const struct node *first = leaf->nodes[0];
+    const struct state *first = leaf->states[0];
     leaf->box = (struct box){first->point, first->point};
-    leaf->first_position = first->position;
+    leaf->first_position = first->first->position;
     leaf->labels = first->label_bits;
     for (size_t i = 1; i < leaf->count; i++) {
-        const struct node *node = leaf->nodes[i];
-        enclose(&leaf->box, &node->point, &node->point);
-        leaf->labels |= node->label_bits;
-        if (node->position < leaf->first_position)
-            leaf->first_position = node->position;
+        const struct state *state = leaf->states[i];
+        enclose(&leaf->box, &state->point, &state->point);
+        leaf->labels |= state->label_bits;
+        if (state->first->position < leaf->first_position)
+            leaf->first_position = state->first->position;
     }
 }
 
@@ -146,12 +127,31 @@ static void measure_up(struct branch *branch)
         measure(branch);
 }
 
-/* ---- shape ---- */
+/* After the first node of a state has changed, which no box depends on. */
+static void reorder_up(struct branch *leaf)
+{
+    size_t first = leaf->states[0]->first->position;
+    for (size_t i = 1; i < leaf->count; i++)
+        if (leaf->states[i]->first->position < first)
+            first = leaf->states[i]->first->position;
+    for (struct branch *at = leaf; at; at = at->parent) {
+        if (at->below)
+            first = at->below->first_position < at->above->first_position
+                        ? at->below->first_position
+                        : at->above->first_position;
+        if (at->first_position == first)
+            return;
+        at->first_position = first;
+    }
+}
+
+/* ---- building ---- */
 
 static void put_child(struct tree *tree, struct branch *parent, const struct branch *old,
                       struct branch *new)
 {
-    new->parent = parent;
+    if (new)
+        new->parent = parent;
     if (!parent)
         tree->root = new;
     else if (parent->below == old)
@@ -162,64 +162,72 @@ static void put_child(struct tree *tree, struct branch *parent, const struct bra
 
 static int by_coordinate(const void *a, const void *b, void *axis)
 {
-    double x = coordinate(*(struct node *const *)a, *(int *)axis);
-    double y = coordinate(*(struct node *const *)b, *(int *)axis);
+    double x = state_at(*(struct state *const *)a, *(int *)axis);
+    double y = state_at(*(struct state *const *)b, *(int *)axis);
     return (x > y) - (x < y);
 }
 
-/* The axis along which @nodes lie widest apart; position where nothing else differs. */
-static int widest_axis(struct node *const *nodes, size_t count)
+static double extent(struct state *const *states, size_t count, int axis)
 {
-    int widest = TREE_AXES - 1;
-    double width = 0;
-    for (int axis = 0; axis < TREE_AXES - 1; axis++) {
-        double low = coordinate(nodes[0], axis), high = low;
-        for (size_t i = 1; i < count; i++) {
-            double at = coordinate(nodes[i], axis);
-            low = at < low ? at : low;
-            high = at > high ? at : high;
-        }
-        if (high - low > width) {
-            width = high - low;
-            widest = axis;
-        }
+    double low = state_at(states[0], axis), high = low;
+    for (size_t i = 1; i < count; i++) {
+        double at = state_at(states[i], axis);
+        low = at < low ? at : low;
+        high = at > high ? at : high;
     }
-    return widest;
+    return high - low;
 }
 
-/* Sorts @nodes along @axis and returns how many go below: about half, and such that nodes with
- * equal coordinates stay together. */
-static size_t divide(struct node **nodes, size_t count, int axis)
+/* The axis to cut along: the loads in turn, since boxes must be narrow in each of them to bound
+ * well; the others where the loads tell nothing apart. */
+static int choose_axis(struct state *const *states, size_t count, int previous)
 {
-    qsort_r(nodes, count, sizeof(struct node *), by_coordinate, &axis);
+    for (int i = 1; i <= AXIS_FREE; i++) {
+        int axis = (previous + i) % AXIS_FREE;
+        if (extent(states, count, axis) > 0)
+            return axis;
+    }
+    for (int axis = AXIS_FREE; axis < AXES - 1; axis++)
+        if (extent(states, count, axis) > 0)
+            return axis;
+    return AXES - 1;
+}
+
+/* Sorts @states along @axis and returns how many go below: about half, and such that equal
+ * coordinates stay together. */
+static size_t divide(struct state **states, size_t count, int axis)
+{
+    qsort_r(states, count, sizeof(struct state *), by_coordinate, &axis);
     size_t after = count / 2, before = count / 2;
-    while (after < count && coordinate(nodes[after], axis) == coordinate(nodes[after - 1], axis))
+    while (after < count && state_at(states[after], axis) == state_at(states[after - 1], axis))
         after++;
-    while (before > 0 && coordinate(nodes[before], axis) == coordinate(nodes[before - 1], axis))
+    while (before > 0 && before < count &&
+           state_at(states[before], axis) == state_at(states[before - 1], axis))
         before--;
     return after < count && (before == 0 || after - count / 2 <= count / 2 - before) ? after
                                                                                      : before;
 }
 
-/* A tree of @nodes; NULL where memory is short, node.leaf is spoilt then. */
-static struct branch *build(struct tree *tree, struct node **nodes, size_t count)
+/* A tree of @states; NULL where memory is short, and state.leaf is spoilt then. */
+static struct branch *build(struct tree *tree, struct state **states, size_t count, int previous)
 {
-    struct branch *branch = take_branch(tree);
+    struct branch *branch = calloc(1, sizeof *branch);
     if (!branch)
         return NULL;
+    tree->branches++;
     branch->count = count;
     if (count <= TREE_LEAF * 3 / 4) {
-        memcpy(branch->nodes, nodes, count * sizeof(struct node *));
+        memcpy(branch->states, states, count * sizeof(struct state *));
         for (size_t i = 0; i < count; i++)
-            nodes[i]->leaf = branch;
+            states[i]->leaf = branch;
     } else {
-        branch->axis = widest_axis(nodes, count);
-        size_t below = divide(nodes, count, branch->axis);
-        branch->cut = coordinate(nodes[below], branch->axis);
-        branch->below = build(tree, nodes, below);
-        branch->above = build(tree, nodes + below, count - below);
+        branch->axis = choose_axis(states, count, previous);
+        size_t below = divide(states, count, branch->axis);
+        branch->cut = state_at(states[below], branch->axis);
+        branch->below = build(tree, states, below, branch->axis);
+        branch->above = build(tree, states + below, count - below, branch->axis);
         if (!branch->below || !branch->above) {
-            give_subtree(tree, branch);
+            free_subtree(tree, branch);
             return NULL;
         }
         branch->below->parent = branch;
@@ -229,17 +237,17 @@ static struct branch *build(struct tree *tree, struct node **nodes, size_t count
     return branch;
 }
 
-static size_t collect(const struct branch *branch, struct node **nodes)
+static size_t collect(const struct branch *branch, struct state **states)
 {
     if (branch->below) {
-        size_t below = collect(branch->below, nodes);
-        return below + collect(branch->above, nodes + below);
+        size_t below = collect(branch->below, states);
+        return below + collect(branch->above, states + below);
     }
-    memcpy(nodes, branch->nodes, branch->count * sizeof *nodes);
+    memcpy(states, branch->states, branch->count * sizeof(struct state *));
     return branch->count;
 }
 
-/* Tells the nodes below @branch which leaf they are in. */
+/* Tells the states below @branch which leaf they are in. */
 static void claim(struct branch *branch)
 {
     if (branch->below) {
@@ -248,23 +256,27 @@ static void claim(struct branch *branch)
         return;
     }
     for (size_t i = 0; i < branch->count; i++)
-        branch->nodes[i]->leaf = branch;
+        branch->states[i]->leaf = branch;
 }
 
-/* Builds the part below @branch anew; where memory is short it stays as it is. */
-static void rebuild(struct tree *tree, struct branch *branch)
+/* Builds the part below @branch anew and returns it; where memory is short it stays as it is and
+ * NULL is returned. */
+static struct branch *rebuild(struct tree *tree, struct branch *branch)
 {
-    struct node **nodes = reallocarray(NULL, branch->count, sizeof *nodes);
-    if (!nodes)
-        return;
-    struct branch *new = build(tree, nodes, collect(branch, nodes));
-    free(nodes);
+    struct state **states = reallocarray(NULL, branch->count, sizeof(struct state *));
+    if (!states)
+        return NULL;
+    struct branch *parent = branch->parent;
+    struct branch *new =
+        build(tree, states, collect(branch, states), parent ? parent->axis : AXIS_FREE - 1);
+    free(states);
     if (!new) {
         claim(branch);
-        return;
+        return NULL;
     }
-    put_child(tree, branch->parent, branch, new);
-    give_subtree(tree, branch);
+    put_child(tree, parent, branch, new);
+    free_subtree(tree, branch);
+    return new;
 }
 
 static bool leans(const struct branch *branch)
@@ -276,87 +288,30 @@ static bool leans(const struct branch *branch)
     return larger * 100 > branch->count * LEAN_PERCENT;
 }
 
-static struct branch *child_for(const struct branch *branch, const struct node *node)
+/* ---- changes ---- */
+
+static struct branch *leaf_for(struct branch *at, const struct node *node)
 {
-    return coordinate(node, branch->axis) < branch->cut ? branch->below : branch->above;
+    while (at && at->below)
+        at = coordinate(&node->point, node->label_bits, at->axis) < at->cut ? at->below : at->above;
+    return at;
 }
 
-/* A full leaf becomes a branch; INSERT_NEEDS must be reserved. */
-static void split(struct tree *tree, struct branch *leaf)
+/* A leaf with room for the state of @node; NULL where memory is short. */
+static struct branch *leaf_with_room(struct tree *tree, const struct node *node)
 {
-    struct node *nodes[TREE_LEAF];
-    struct branch *parent = leaf->parent;
-    memcpy(nodes, leaf->nodes, sizeof nodes);
-    struct branch *new = build(tree, nodes, leaf->count);
-    put_child(tree, parent, leaf, new);
-    give_branch(tree, leaf);
-}
-
-/* INSERT_NEEDS must be reserved. */
-static void insert(struct tree *tree, struct node *node)
-{
-    if (!tree->root)
-        tree->root = take_branch(tree);
-    struct branch *at = tree->root;
-    while (at->below)
-        at = child_for(at, node);
-    if (at->count == TREE_LEAF) {
-        struct branch *parent = at->parent;
-        bool is_below = parent && parent->below == at;
-        split(tree, at);
-        at = !parent ? tree->root : is_below ? parent->below : parent->above;
-        while (at->below)
-            at = child_for(at, node);
+    if (!tree->root) {
+        tree->root = calloc(1, sizeof *tree->root);
+        tree->branches += tree->root != NULL;
     }
-    at->nodes[at->count++] = node;
-    node->leaf = at;
-    measure_up(at);
-    struct branch *leaning = NULL;
-    for (; at; at = at->parent)
-        if (leans(at))
-            leaning = at;
-    if (leaning)
-        rebuild(tree, leaning);
+    struct branch *leaf = leaf_for(tree->root, node);
+    if (leaf && leaf->count == TREE_LEAF)
+        leaf = leaf_for(rebuild(tree, leaf), node);
+    return leaf;
 }
 
-int tree_insert(struct tree *tree, struct node *node, struct error *err)
+static void drop_empty_leaf(struct tree *tree, struct branch *leaf)
 {
-    if (!reserve(tree, INSERT_NEEDS))
-        return error_set(err, ERROR_FAILED, "out of memory for the index of nodes");
-    insert(tree, node);
-    return 0;
-}
-
-/* Two leaves that hold few nodes become one. */
-static void join(struct tree *tree, struct branch *branch)
-{
-    if (branch->below->below || branch->above->below)
-        return;
-    struct branch *a = branch->below, *b = branch->above;
-    memcpy(branch->nodes, a->nodes, a->count * sizeof(struct node *));
-    memcpy(branch->nodes + a->count, b->nodes, b->count * sizeof(struct node *));
-    for (size_t i = 0; i < branch->count; i++)
-        branch->nodes[i]->leaf = branch;
-    branch->below = branch->above = NULL;
-    give_branch(tree, a);
-    give_branch(tree, b);
-}
-
-void tree_remove(struct tree *tree, struct node *node)
-{
-    struct branch *leaf = node->leaf;
-    size_t at = 0;
-    while (leaf->nodes[at] != node)
-        at++;
-    leaf->nodes[at] = leaf->nodes[--leaf->count];
-    node->leaf = NULL;
-    if (leaf->count) {
-        measure_up(leaf);
-        struct branch *parent = leaf->parent;
-        if (parent && parent->count < JOIN_BELOW)
-            join(tree, parent);
-        return;
-    }
     struct branch *parent = leaf->parent;
     if (!parent) {
         tree->root = NULL;
@@ -364,27 +319,85 @@ void tree_remove(struct tree *tree, struct node *node)
         struct branch *sibling = parent->below == leaf ? parent->above : parent->below;
         put_child(tree, parent->parent, parent, sibling);
         measure_up(sibling->parent);
-        give_branch(tree, parent);
+        free(parent);
+        tree->branches--;
     }
-    give_branch(tree, leaf);
+    free(leaf);
+    tree->branches--;
 }
 
-/* Whether the cuts above would lead to the leaf it is in. */
-static bool still_belongs(const struct node *node)
+int tree_insert(struct tree *tree, struct node *node, struct error *err)
 {
-    const struct branch *at = node->leaf;
-    for (; at->parent; at = at->parent)
-        if (child_for(at->parent, node) != at)
-            return false;
-    return true;
+    struct branch *leaf = leaf_for(tree->root, node);
+    for (size_t i = 0; leaf && i < leaf->count; i++)
+        if (state_matches(leaf->states[i], node)) {
+            state_join(leaf->states[i], node);
+            reorder_up(leaf);
+            return 0;
+        }
+    struct state *state = calloc(1, sizeof *state);
+    leaf = state ? leaf_with_room(tree, node) : NULL;
+    if (!leaf) {
+        free(state);
+        return error_set(err, ERROR_FAILED, "out of memory for the index of nodes");
+    }
+    state->point = node->point;
+    state->label_bits = node->label_bits;
+    state->leaf = leaf;
+    state_join(state, node);
+    leaf->states[leaf->count++] = state;
+    measure_up(leaf);
+    struct branch *leaning = NULL;
+    for (struct branch *at = leaf; at; at = at->parent)
+        if (leans(at))
+            leaning = at;
+    if (leaning)
+        (void)rebuild(tree, leaning);
+    return 0;
 }
 
-void tree_update(struct tree *tree, struct node *node)
+/* Two leaves that hold few states become one. */
+static void join_leaves(struct tree *tree, struct branch *branch)
 {
-    if (still_belongs(node) || !reserve(tree, INSERT_NEEDS)) {
-        measure_up(node->leaf);
+    struct branch *a = branch->below, *b = branch->above;
+    if (a->below || b->below)
+        return;
+    memcpy(branch->states, a->states, a->count * sizeof(struct state *));
+    memcpy(branch->states + a->count, b->states, b->count * sizeof(struct state *));
+    branch->below = branch->above = NULL;
+    claim(branch);
+    free(a);
+    free(b);
+    tree->branches -= 2;
+}
+
+void tree_remove(struct tree *tree, struct node *node)
+{
+    struct state *state = node->state;
+    struct branch *leaf = state->leaf;
+    state_leave(state, node);
+    if (state->members) {
+        reorder_up(leaf);
         return;
     }
+    size_t at = 0;
+    while (leaf->states[at] != state)
+        at++;
+    leaf->states[at] = leaf->states[--leaf->count];
+    free(state);
+    if (leaf->count == 0) {
+        drop_empty_leaf(tree, leaf);
+        return;
+    }
+    measure_up(leaf);
+    if (leaf->parent && leaf->parent->count < JOIN_BELOW)
+        join_leaves(tree, leaf->parent);
+}
+
+int tree_update(struct tree *tree, struct node *node, struct error *err)
+{
+    if (state_matches(node->state, node))
+        return 0;
     tree_remove(tree, node);
-    insert(tree, node);
+    return tree_insert(tree, node, err);
 }

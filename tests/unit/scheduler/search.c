@@ -67,32 +67,38 @@ static struct sched_request random_request(struct world *world, char *vm, char *
     return request;
 }
 
-/* Boxes, counts and leaf pointers agree with the nodes below. */
+/* Boxes, counts and pointers agree with the nodes below, whose number is returned. */
 static size_t check_branch(const struct branch *branch)
 {
     if (branch->below) {
         cr_assert_eq(branch->below->parent, branch);
         cr_assert_eq(branch->above->parent, branch);
         size_t below = check_branch(branch->below), above = check_branch(branch->above);
-        cr_assert_eq(branch->count, below + above);
-        return branch->count;
+        cr_assert_eq(branch->count, branch->below->count + branch->above->count);
+        return below + above;
     }
+    size_t nodes = 0;
     cr_assert_gt(branch->count, 0);
     for (size_t i = 0; i < branch->count; i++) {
-        const struct node *node = branch->nodes[i];
-        cr_assert_eq(node->leaf, branch);
+        const struct state *state = branch->states[i];
+        cr_assert_eq(state->leaf, branch);
+        for (const struct node *node = state->first; node; node = state_next(state, node)) {
+            cr_assert(state_matches(state, node));
+            cr_assert_eq(node->state, state);
+            nodes++;
+        }
         for (const struct branch *at = branch; at; at = at->parent) {
-            cr_assert_leq(at->first_position, node->position);
-            cr_assert_eq(at->labels & node->label_bits, node->label_bits);
+            cr_assert_leq(at->first_position, state->first->position);
+            cr_assert_eq(at->labels & state->label_bits, state->label_bits);
             for (int d = 0; d < DIMENSIONS; d++) {
-                cr_assert_leq(at->box.low.load[d], node->point.load[d]);
-                cr_assert_geq(at->box.high.load[d], node->point.load[d]);
-                cr_assert_geq(at->box.high.free[d], node->point.free[d]);
-                cr_assert_geq(at->box.high.measured[d], node->point.measured[d]);
+                cr_assert_leq(at->box.low.load[d], state->point.load[d]);
+                cr_assert_geq(at->box.high.load[d], state->point.load[d]);
+                cr_assert_geq(at->box.high.free[d], state->point.free[d]);
+                cr_assert_geq(at->box.high.measured[d], state->point.measured[d]);
             }
         }
     }
-    return branch->count;
+    return nodes;
 }
 
 static void check_tree(const struct scheduler *pool)
@@ -184,7 +190,7 @@ Test(search, the_tree_stays_flat_whatever_the_order_of_nodes)
     size_t deepest = 0;
     for (size_t i = 0; i < pool->node_count; i++) {
         size_t depth = 0;
-        for (const struct branch *at = pool->nodes[i]->leaf; at; at = at->parent)
+        for (const struct branch *at = pool->nodes[i]->state->leaf; at; at = at->parent)
             depth++;
         deepest = depth > deepest ? depth : deepest;
     }

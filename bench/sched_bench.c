@@ -1,0 +1,229 @@
+/*
+ * sched-bench: how long a placement decision takes, in pools of several sizes.
+ *
+ * Each pool is filled to 85 % of its memory with VMs of eight flavours; then a random VM leaves, a
+ * new one is decided on and placed, again and again. Timed is scheduler_choose() alone, its words
+ * included; "naive" is the linear scan the index is held to by the unit tests.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/units.h"
+#include "scheduler/search.h"
+
+#define GROUP_SIZE 5
+
+struct bench {
+    struct scheduler *pool;
+    size_t nodes;
+    bool groups; /* of anti-affinity, on every VM */
+    bool naive;
+    uint64_t random;
+    char (*vms)[24]; /* the names of those that run */
+    size_t vm_count, vm_space;
+    uint64_t next_vm;
+    uint64_t memory_mib; /* reserved in all */
+};
+
+struct figures {
+    double per_second;
+    uint64_t p50_ns, p99_ns, p999_ns;
+};
+
+static const struct sched_resources flavours[] = {
+    {1000, 2048, 250000000},   {2000, 4096, 500000000},    {2000, 8192, 500000000},
+    {4000, 8192, 1000000000},  {4000, 16384, 1000000000},  {8000, 16384, 2000000000},
+    {8000, 32768, 2000000000}, {16000, 57344, 4000000000},
+};
+
+static uint64_t draw(struct bench *bench, uint64_t below)
+{
+    bench->random ^= bench->random >> 12;
+    bench->random ^= bench->random << 25;
+    bench->random ^= bench->random >> 27;
+    return ((bench->random * UINT64_C(2685821657736338717)) >> 33) % below;
+}
+
+static void fail(const struct error *err)
+{
+    (void)fprintf(stderr, "sched-bench: %s\n", err->text);
+    exit(err->kind);
+}
+
+static void make_pool(struct bench *bench, enum sched_policy policy)
+{
+    struct error err = ERROR_INIT;
+    struct sched_config config = {.policy = policy};
+    bench->pool = scheduler_new(&config, &err);
+    if (!bench->pool)
+        fail(&err);
+    for (size_t i = 0; i < bench->nodes; i++) {
+        char name[24];
+        struct sched_node node = {.name = name, .capacity = {64000, 131072, 25000000000}};
+        (void)snprintf(name, sizeof name, "n%zu", i);
+        if (scheduler_set_node(bench->pool, &node, &err) < 0)
+            fail(&err);
+    }
+}
+
+/* Decides by index or by scan; returns nanoseconds, 0 where nothing fits. */
+static uint64_t decide(const struct bench *bench, const struct sched_request *request,
+                       char node[SCHED_NAME_MAX])
+{
+    struct error err = ERROR_INIT;
+    struct sched_decision decision;
+    int64_t start = clock_monotonic_ns();
+    if (bench->naive) {
+        struct query query;
+        const struct node *best = NULL;
+        if (query_init(&query, bench->pool, request, &err) == 0)
+            best = search_by_scan(bench->pool, &query);
+        (void)snprintf(node, SCHED_NAME_MAX, "%s", best ? best->name : "");
+    } else {
+        if (scheduler_choose(bench->pool, request, &decision, &err) < 0 &&
+            err.kind != ERROR_NO_CAPACITY)
+            fail(&err);
+        memcpy(node, decision.node, SCHED_NAME_MAX);
+    }
+    uint64_t took = (uint64_t)(clock_monotonic_ns() - start);
+    return node[0] ? took : 0;
+}
+
+/* One VM more; returns what decide() did. */
+static uint64_t arrive(struct bench *bench)
+{
+    struct error err = ERROR_INIT;
+    char group[32] = "", node[SCHED_NAME_MAX];
+    char *name = bench->vms[bench->vm_count];
+    struct sched_request request = {
+        .vm = name,
+        .need = flavours[draw(bench, sizeof flavours / sizeof *flavours)],
+        .anti_affinity_group = group,
+    };
+    (void)snprintf(name, sizeof *bench->vms, "v%" PRIu64, bench->next_vm);
+    if (bench->groups)
+        (void)snprintf(group, sizeof group, "g%" PRIu64, bench->next_vm / GROUP_SIZE);
+    bench->next_vm++;
+    uint64_t took = decide(bench, &request, node);
+    if (!took)
+        return 0;
+    if (scheduler_place(bench->pool, &request, node, &err) < 0)
+        fail(&err);
+    bench->vm_count++;
+    bench->memory_mib += request.need.memory_mib;
+    return took;
+}
+
+static void leave(struct bench *bench)
+{
+    size_t at = (size_t)draw(bench, bench->vm_count);
+    const struct vm *vm = pool_find_vm(bench->pool, bench->vms[at]);
+    bench->memory_mib -= vm->need.memory_mib;
+    scheduler_remove_vm(bench->pool, bench->vms[at]);
+    bench->vm_count--;
+    memcpy(bench->vms[at], bench->vms[bench->vm_count], sizeof *bench->vms);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static struct figures measure(struct bench *bench, size_t decisions)
+{
+    struct figures figures = {0};
+    uint64_t *times = calloc(decisions, sizeof *times);
+    uint64_t sum = 0;
+    size_t count = 0;
+    for (size_t i = 0; times && i < decisions; i++) {
+        leave(bench);
+        uint64_t took = arrive(bench);
+        if (!took)
+            continue;
+        times[count++] = took;
+        sum += took;
+    }
+    if (count) {
+        qsort(times, count, sizeof *times, by_size);
+        figures = (struct figures){
+            .per_second = 1e9 * (double)count / (double)sum,
+            .p50_ns = times[count / 2],
+            .p99_ns = times[count * 99 / 100],
+            .p999_ns = times[count * 999 / 1000],
+        };
+    }
+    free(times);
+    return figures;
+}
+
+static struct figures run(size_t nodes, enum sched_policy policy, bool groups, bool naive,
+                          size_t decisions)
+{
+    struct bench bench = {
+        .nodes = nodes, .groups = groups, .random = 88172645463325252u, .vm_space = nodes * 64};
+    bench.vms = calloc(bench.vm_space, sizeof *bench.vms);
+    make_pool(&bench, policy);
+    while (bench.vms && bench.memory_mib < nodes * 131072 / 100 * 85 &&
+           bench.vm_count + 1 < bench.vm_space)
+        (void)arrive(&bench);
+    (void)measure(&bench, nodes / 2); /* lets departures leave their holes */
+    bench.naive = naive;
+    struct figures figures = measure(&bench, decisions);
+    scheduler_free(bench.pool);
+    free(bench.vms);
+    return figures;
+}
+
+static void row(const char *what, size_t nodes, const char *policy, const struct figures *figures)
+{
+    (void)printf("%-28s %-8s %7zu %12.0f %9.2f %9.2f %9.2f %7.1f\n", what, policy, nodes,
+                 figures->per_second, (double)figures->p50_ns / 1000,
+                 (double)figures->p99_ns / 1000, (double)figures->p999_ns / 1000,
+                 (double)figures->p99_ns / (double)figures->p50_ns);
+    (void)fflush(stdout);
+}
+
+/* @only: one policy's name; NULL: all. */
+static void compare_policies(size_t decisions, const char *only)
+{
+    static const char *const names[] = {"pack", "spread", "balance"};
+    for (int policy = SCHED_PACK; policy <= SCHED_BALANCE; policy++) {
+        if (only && strcmp(only, names[policy]) != 0)
+            continue;
+        enum sched_policy of = (enum sched_policy)policy;
+        struct figures naive = run(5000, of, false, true, decisions / 20);
+        struct figures index = run(5000, of, false, false, decisions);
+        struct figures groups = run(5000, of, true, false, decisions);
+        struct figures small = run(1000, of, false, false, decisions);
+        struct figures large = run(100000, of, false, false, decisions);
+        row("naive scan", 5000, names[policy], &naive);
+        row("index", 5000, names[policy], &index);
+        row("index, groups of 5", 5000, names[policy], &groups);
+        row("index", 1000, names[policy], &small);
+        row("index", 100000, names[policy], &large);
+        (void)printf("  %s: %.0f x the naive scan, groups at %.2f x, median %.2f x from 1,000 to "
+                     "100,000 hosts\n",
+                     names[policy], index.per_second / naive.per_second,
+                     groups.per_second / index.per_second,
+                     (double)large.p50_ns / (double)small.p50_ns);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = ERROR_INIT;
+    uint64_t decisions = 100000;
+    if (argc > 3 || (argc > 1 && units_parse_number(argv[1], "DECISIONS", 1000, 100000000,
+                                                    &decisions, &err) < 0)) {
+        (void)fprintf(stderr, "usage: sched-bench [DECISIONS [POLICY]]: %s\n", err.text);
+        return ERROR_USAGE;
+    }
+    (void)printf("%-28s %-8s %7s %12s %9s %9s %9s %7s\n", "", "policy", "hosts", "decisions/s",
+                 "p50 us", "p99 us", "p99.9 us", "p99/p50");
+    compare_policies((size_t)decisions, argc > 2 ? argv[2] : NULL);
+    return 0;
+}
