@@ -7,6 +7,9 @@
 #include "controller/pb.h"
 #include "controller/placement.h"
 
+/* How long the source, which gave up, may take to say what the pause was made of. */
+#define LAST_WORD_MS 2000
+
 /* ---- discarding the target: undo, abandon, gone ---- */
 
 /* A DISCARD at the new epoch also throws away a target that runs: right only where the source has
@@ -218,7 +221,6 @@ void migrate_on_run_source(struct controller *controller, struct job *job,
 static void enter_accept(struct controller *controller, struct job *job)
 {
     struct node *target = migrate_target(controller, job);
-    struct node *source = migrate_source(controller, job);
     if (target && job->vm->stored->epoch != job->stored->next_epoch) {
         placement_release_target(controller, job->vm);
         vm_set_owner(controller, job->vm, target, job->stored->next_epoch);
@@ -226,12 +228,21 @@ static void enter_accept(struct controller *controller, struct job *job)
         event_add(controller, "info", "migration.completed", job->stored->subject, job->stored->id,
                   "runs on %s, came from %s", job->stored->to_name, job->stored->from_name);
     }
-    if (job->deadline_ms == 0)
-        job_limit(job, controller->config.command_timeout_ms);
+}
+
+/* The source ends, now that it has said what the pause was made of, or did not say it in time. */
+static void discard_source(struct controller *controller, struct job *job)
+{
+    job_limit(job, controller->config.command_timeout_ms);
     job_say(controller, job, "runs on %s; cleaning up on %s", job->stored->to_name,
             job->stored->from_name);
-    migrate_send(controller, job, source, VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD,
-                 job->stored->next_epoch);
+    migrate_send(controller, job, migrate_source(controller, job),
+                 VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD, job->stored->next_epoch);
+}
+
+static bool pause_known(const struct job *job)
+{
+    return job->stored->migration && job->stored->migration->pause;
 }
 
 static void accepted(struct controller *controller, struct job *job)
@@ -254,16 +265,24 @@ void migrate_on_accept(struct controller *controller, struct job *job,
         enter_accept(controller, job);
         if (lost)
             accepted(controller, job);
+        else if (pause_known(job))
+            discard_source(controller, job);
+        else
+            job_limit(job, LAST_WORD_MS);
         break;
     case JOB_CLAIM:
-        (void)migration_note_progress(job, event->claim->said);
+        if (migration_note_progress(job, event->claim->said) && pause_known(job) && !job->awaiting)
+            discard_source(controller, job);
         break;
     case JOB_ANSWER:
         (void)migration_note_progress(job, event->answer->vm);
         accepted(controller, job);
         break;
     case JOB_TIMEOUT:
-        accepted(controller, job);
+        if (job->awaiting)
+            accepted(controller, job);
+        else
+            discard_source(controller, job);
         break;
     case JOB_NODE:
         if (lost)
