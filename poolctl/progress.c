@@ -108,8 +108,9 @@ static void migration_words(const Vmpool__MigrationProgress *migration, char *ou
     char rate[32];
     char eta[32] = "not known";
     size_t used = (size_t)snprintf(out, size, "%s", phase_word(migration->phase));
-    bool copying = migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_PRECOPY ||
-                   migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY;
+    bool copying =
+        migration->round > 0 && (migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_PRECOPY ||
+                                 migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY);
     if (migration->eta_ms)
         units_format_ms(migration->eta_ms, eta, sizeof eta);
     if (copying && used < size)
