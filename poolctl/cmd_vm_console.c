@@ -10,6 +10,7 @@
 #include "common/units.h"
 #include "poolctl/ask.h"
 #include "poolctl/commands.h"
+#include "poolctl/text.h"
 
 #define DETACH_KEY  0x1d /* Ctrl-] */
 #define INPUT_BYTES 4096
@@ -30,6 +31,7 @@ struct console {
     size_t tail_size;
     char tail[UNTIL_MAX + 1]; /* the end of what came, for --until across messages */
     unsigned reopened;        /* since output came last */
+    char why_closed[256];
     bool input_ended;
     bool detached;
     bool found;
@@ -115,7 +117,17 @@ static bool saw_text(struct console *console, const uint8_t *data, size_t size)
     return false;
 }
 
-static void show(struct console *console, const Vmpool__ConsoleOutput *output)
+static void remark(const struct console *console, const char *text)
+{
+    FILE *err = console->call->terminal.err;
+    if (!text[0] || invocation_has(console->call, "quiet"))
+        return;
+    (void)fprintf(err, "\r\n[");
+    text_print_safe(err, text, false);
+    (void)fprintf(err, "]\r\n");
+}
+
+static void show(struct console *console, const Vmpool__ConsoleOutput *output, bool closed)
 {
     FILE *out = console->call->terminal.out;
     (void)fwrite(output->output.data, 1, output->output.len, out);
@@ -124,8 +136,11 @@ static void show(struct console *console, const Vmpool__ConsoleOutput *output)
     console->reopened = output->output.len > 0 ? 0 : console->reopened;
     if (console->until && saw_text(console, output->output.data, output->output.len))
         console->found = true;
-    if (output->text[0] && !invocation_has(console->call, "quiet"))
-        (void)fprintf(console->call->terminal.err, "\r\n[%s]\r\n", output->text);
+    /* Why it closed is said once it is known that it does not open again. */
+    if (closed)
+        (void)snprintf(console->why_closed, sizeof console->why_closed, "%s", output->text);
+    else
+        remark(console, output->text);
 }
 
 /* The time until something ends by itself. */
@@ -178,8 +193,12 @@ static int open_again(struct console *console, struct error *err)
         ++console->reopened > REOPEN_MAX)
         return 0;
     int there = still_there(console, err);
-    if (there <= 0)
+    if (there <= 0) {
+        remark(console, console->why_closed);
         return there;
+    }
+    if (console->reopened == 1)
+        remark(console, "the console closed; attaching again");
     return open_console(console, err) < 0 ? -1 : 1;
 }
 
@@ -200,7 +219,7 @@ static int follow(struct console *console, struct error *err)
         if (got < 0 && !moving)
             return -1;
         if (got > 0 && reply->body_case == VMPOOL__ADMIN_REPLY__BODY_CONSOLE)
-            show(console, reply->console);
+            show(console, reply->console, reply->done);
         bool closed = moving || (got > 0 && reply->done);
         vmpool__admin_reply__free_unpacked(reply, NULL);
         if (!closed || is_over(console))

@@ -167,6 +167,8 @@ void progress_job(struct progress *progress, const Vmpool__Job *job)
         draw(progress, job->subject, job_share(job), words);
         return;
     }
+    if (!job->text[0] && !job->migration)
+        return; /* the names of steps say little to people */
     change_key(job, words, line, sizeof line);
     if (strcmp(line, progress->last) != 0)
         progress_note(progress, "%s %s: %s", job->kind, job->subject, words);
