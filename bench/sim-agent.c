@@ -53,7 +53,7 @@ static void make_cpuid(struct sim_agent *agent)
         {.function = 1, .eax = 0x800f12, .ecx = 0x80202001, .edx = 0x078bfbff},
     };
     agent->cpuid_size = sizeof entries;
-    agent->cpuid = malloc(sizeof entries);
+    agent->cpuid = malloc(agent->cpuid_size);
     if (agent->cpuid)
         memcpy(agent->cpuid, entries, sizeof entries);
 }
@@ -130,30 +130,34 @@ static void send_join(struct sim_agent *agent)
     sim_send(agent, &message);
 }
 
-/* A table of what sim_describe() makes; freed with free(). */
-static Vmpool__NodeVm **describe_all(struct sim_agent *agent, size_t *count)
+/* What all VMs are, and the table that messages want. */
+struct list {
+    struct sim_description *all;
+    Vmpool__NodeVm **table;
+    size_t count;
+};
+
+static struct list describe_all(struct sim_agent *agent)
 {
-    size_t total = 0;
+    struct list list = {0};
     for (struct sim_vm *vm = agent->vms; vm; vm = vm->next)
-        total++;
-    struct sim_description *all = calloc(total + 1, sizeof *all);
-    Vmpool__NodeVm **table = calloc(total + 1, sizeof *table);
-    *count = 0;
-    if (!all || !table)
+        list.count++;
+    list.all = calloc(list.count + 1, sizeof *list.all);
+    list.table = calloc(list.count + 1, sizeof(void *));
+    if (!list.all || !list.table)
         abort();
-    for (struct sim_vm *vm = agent->vms; vm; vm = vm->next) {
-        sim_describe(vm, &all[*count]);
-        table[*count] = &all[*count].vm;
-        ++*count;
+    size_t at = 0;
+    for (struct sim_vm *vm = agent->vms; vm; vm = vm->next, at++) {
+        sim_describe(vm, &list.all[at]);
+        list.table[at] = &list.all[at].vm;
     }
-    table[total] = (void *)all; /* found there by free_all() */
-    return table;
+    return list;
 }
 
-static void free_all(Vmpool__NodeVm **table, size_t count)
+static void free_list(struct list *list)
 {
-    free(table[count]);
-    free(table);
+    free(list->all);
+    free((void *)list->table);
 }
 
 static void send_hello(struct sim_agent *agent)
@@ -165,12 +169,14 @@ static void send_hello(struct sim_agent *agent)
     hello.protocol_version = VMPOOL__PROTOCOL_VERSION__PROTOCOL_CURRENT;
     hello.facts = &facts;
     hello.boot_id = agent->boot_id;
-    hello.vms = describe_all(agent, &hello.n_vms);
+    struct list list = describe_all(agent);
+    hello.vms = list.table;
+    hello.n_vms = list.count;
     message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_HELLO;
     message.hello = &hello;
     agent->hello_count++;
     sim_send(agent, &message);
-    free_all(hello.vms, hello.n_vms);
+    free_list(&list);
 }
 
 static void send_report(void *context)
@@ -182,11 +188,13 @@ static void send_report(void *context)
     report.memory_used_mib = 512;
     report.memory_available_mib = agent->memory_mib - 512;
     report.cpu_permille = 50;
-    report.vms = describe_all(agent, &report.n_vms);
+    struct list list = describe_all(agent);
+    report.vms = list.table;
+    report.n_vms = list.count;
     message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_REPORT;
     message.report = &report;
     sim_send(agent, &message);
-    free_all(report.vms, report.n_vms);
+    free_list(&list);
 }
 
 void sim_send_event(struct sim_agent *agent, struct sim_vm *vm, const char *what)

@@ -155,7 +155,7 @@ int link_token_format(const struct link_token *token, char *out, size_t size, st
     memcpy(raw + 32, token->join_keys.secret_key, 32);
     token_check(token, raw + 64);
     memcpy(raw + TOKEN_FIXED, token->address, address_length);
-    memcpy(out, TOKEN_PREFIX, prefix);
+    (void)snprintf(out, size, "%s", TOKEN_PREFIX);
     (void)sodium_bin2base64(out + prefix, size - prefix, raw, raw_size,
                             sodium_base64_VARIANT_URLSAFE_NO_PADDING);
     sodium_memzero(raw, sizeof raw);

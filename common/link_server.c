@@ -206,7 +206,7 @@ static bool read_zap(struct link_server *server)
 /* Called at once on "accepted", while the peer is still there in all but the shortest attempts. */
 static void remember_address(struct link_server *server, size_t fd)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
     socklen_t size = sizeof peer;
     if (fd >= server->address_count) {
         size_t count = fd + 64;

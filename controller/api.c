@@ -166,6 +166,14 @@ static const struct route routes[] = {
     [BODY(EVENT_WATCH)] = {api_event_watch, NOT_KEPT},
 };
 
+static int refuse_unknown(struct controller *controller, struct api_call *call, struct error *err)
+{
+    (void)controller;
+    (void)call;
+    return error_set(err, ERROR_USAGE,
+                     "the controller does not know this request: upgrade it first");
+}
+
 static int check(const Vmpool__AdminRequest *request, const struct route **route, struct error *err)
 {
     size_t body = (size_t)request->body_case;
@@ -177,10 +185,8 @@ static int check(const Vmpool__AdminRequest *request, const struct route **route
     if (!request->request_id[0] || strlen(request->request_id) > REQUEST_ID_MAX)
         return error_set(err, ERROR_USAGE, "a request has an id of 1 to %d characters",
                          REQUEST_ID_MAX);
-    if (body >= sizeof routes / sizeof *routes || !routes[body].handle)
-        return error_set(err, ERROR_USAGE,
-                         "the controller does not know this request: upgrade it first");
-    *route = &routes[body];
+    if (body < sizeof routes / sizeof *routes && routes[body].handle)
+        *route = &routes[body];
     return 0;
 }
 
@@ -196,7 +202,7 @@ static void free_reply(struct api_call *call)
 static void serve(struct controller *controller, struct api_call *call)
 {
     struct error err = ERROR_INIT;
-    static const struct route none = {NULL, NOT_KEPT};
+    static const struct route none = {refuse_unknown, NOT_KEPT};
     const struct route *route = &none;
     char key[REQUEST_ID_MAX + LINK_USER_MAX + 2] = "";
     int status = check(call->request, &route, &err);

@@ -10,7 +10,7 @@
 #include "controller/controller.h"
 #include "proto/admin.pb-c.h"
 
-#define REPLIES_KEPT_MS (10 * 60 * 1000)
+#define REPLIES_KEPT_MS (10ull * 60 * 1000)
 #define REPLIES_MAX     20000
 /* Tables longer than this come in several replies. */
 #define TABLE_ROWS_MAX 2000

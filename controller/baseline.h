@@ -26,4 +26,4 @@ int baseline_check(const struct baseline_cpu *cpu, struct error *err);
  * ERROR_CONFLICT. @count of 0 gives an empty one. */
 int baseline_intersect(const struct baseline_cpu *cpus, size_t count, uint8_t *out,
                        size_t *out_size, struct error *err);
-#define BASELINE_BYTES_MAX (BASELINE_ENTRIES_MAX * 40)
+#define BASELINE_BYTES_MAX (BASELINE_ENTRIES_MAX * (size_t)40)

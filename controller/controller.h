@@ -46,6 +46,7 @@ struct controller {
     struct loop_source *turn_end; /* set while something waits for the end of the turn */
     bool store_failed;            /* whoever runs the loop closes this one and opens another */
     int64_t started_wall_ms;
+    int64_t checked_ms; /* when nodes were last looked at */
 
     struct node *nodes; /* by age */
     struct name_map nodes_by_name, nodes_by_id;

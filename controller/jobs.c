@@ -15,10 +15,9 @@
 /* A command's request_id is its job's id and its place in the journal. */
 #define SEQUENCE_BITS 16
 
-static const struct job_kind *const kinds[] = {&job_vm_create, &job_vm_start,  &job_vm_stop,
-                                               &job_vm_kill,   &job_vm_remove, &job_vm_migrate,
-                                               &job_node_drain};
-#define KINDS (sizeof kinds / sizeof *kinds)
+static const struct job_kind *const kinds[] = {
+    &job_vm_create, &job_vm_start,   &job_vm_stop,    &job_vm_kill,
+    &job_vm_remove, &job_vm_migrate, &job_node_drain, NULL};
 
 bool job_running(const struct job *job)
 {
@@ -27,10 +26,10 @@ bool job_running(const struct job *job)
 
 static const struct job_kind *find_kind(const char *name)
 {
-    for (size_t i = 0; i < KINDS; i++)
-        if (strcmp(kinds[i]->name, name) == 0)
-            return kinds[i];
-    return NULL;
+    const struct job_kind *const *kind = kinds;
+    while (*kind && strcmp((*kind)->name, name) != 0)
+        kind++;
+    return *kind;
 }
 
 /* The index of a step, or step_count where the kind has none of that name. */

@@ -16,9 +16,9 @@ enum key_class { KEY_NONE, KEY_NODE, KEY_ADMIN, KEY_TOKEN };
 
 /* How long an expired or used token is still remembered, so that who brings it can be told why it
  * is refused. */
-#define TOKEN_REMEMBERED_MS (24 * 3600 * 1000)
-#define TOKEN_DEFAULT_MS    (3600 * 1000)
-#define TOKEN_MAX_MS        (7u * 24 * 3600 * 1000)
+#define TOKEN_REMEMBERED_MS (24ull * 3600 * 1000)
+#define TOKEN_DEFAULT_MS    (3600ull * 1000)
+#define TOKEN_MAX_MS        (7ull * 24 * 3600 * 1000)
 #define TOKENS_MAX          1000
 
 struct keys *keys_new(void);

@@ -136,10 +136,17 @@ bool nodes_settling(const struct controller *controller)
 
 void nodes_check(struct controller *controller)
 {
-    int64_t limit_ms = clock_monotonic_ms() - (int64_t)controller->config.lost_after_ms;
-    for (struct node *node = controller->nodes; node; node = node->next)
-        if (node->heard_ms < limit_ms && node->phase != VMPOOL__NODE_PHASE__NODE_LOST)
+    int64_t now_ms = clock_monotonic_ms();
+    int64_t limit_ms = (int64_t)controller->config.lost_after_ms;
+    /* Time in which we did not listen ourselves, such as on a host that hung, counts for nobody. */
+    int64_t deaf_ms = controller->checked_ms ? now_ms - controller->checked_ms : 0;
+    controller->checked_ms = now_ms;
+    for (struct node *node = controller->nodes; node; node = node->next) {
+        if (deaf_ms > limit_ms / 4)
+            node->heard_ms += deaf_ms;
+        if (node->heard_ms < now_ms - limit_ms && node->phase != VMPOOL__NODE_PHASE__NODE_LOST)
             node_happens(controller, node, NODE_EVENT_SILENT);
+    }
 }
 
 void node_set_draining(struct controller *controller, struct node *node, bool draining,

@@ -1,5 +1,6 @@
 #include "controller/requests.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,7 +56,7 @@ int request_log(struct controller *controller, struct node *node, const char *vm
     auto_free char *id = text_copy(vm_id);
     struct request *request = mem_new(sizeof *request);
     request->id = ++controller->next_request;
-    strcpy(request->node, node->stored->id);
+    (void)snprintf(request->node, sizeof request->node, "%s", node->stored->id);
     request->peer = *peer;
     request->admin_request = text_copy(request_id);
     request->deadline_ms = clock_monotonic_ms() + (int64_t)controller->config.command_timeout_ms;

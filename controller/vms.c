@@ -62,8 +62,10 @@ static void unlink_claim(struct claim *claim)
 
 static void free_vm(struct vm *vm)
 {
-    while (vm->claims)
-        unlink_claim(vm->claims);
+    for (struct claim *next, *claim = vm->claims; claim; claim = next) {
+        next = claim->next_of_vm;
+        unlink_claim(claim);
+    }
     pb_free(vm->stored);
     free(vm);
 }
@@ -225,8 +227,10 @@ const struct claim *vm_claim_of(const struct vm *vm, const char *node_id)
 
 void claims_forget_node(struct node *node)
 {
-    while (node->claims)
-        unlink_claim(node->claims);
+    for (struct claim *next, *claim = node->claims; claim; claim = next) {
+        next = claim->next_of_node;
+        unlink_claim(claim);
+    }
 }
 
 void vms_of_lost_node(struct controller *controller, const struct node *node)

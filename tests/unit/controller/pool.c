@@ -187,7 +187,7 @@ void pool_open(struct pool *pool, unsigned agents)
     pool->config.state_dir = pool->state_dir;
     pool->config.listen = pool->listen;
     pool->config.report_interval_ms = 50;
-    pool->config.lost_after_ms = 600;
+    pool->config.lost_after_ms = 1000;
     pool->config.handover_grace_ms = 100;
     pool->config.command_timeout_ms = 3000;
     sim_net_init(&pool->net, pool->loop);
