@@ -286,10 +286,12 @@ Test(migrations, a_target_vmm_killed_in_precopy_changes_nothing_for_the_guest)
 static void restart_at(enum sim_stage stage, const char *step)
 {
     agent("n1")->stop_at = stage;
+    agent("n2")->no_answers = strcmp(step, "prepare") == 0;
     uint64_t id = pool_migrate(&pool, "a", "n2");
     await_step(id, step);
     pool_kill_controller(&pool);
     pool_run(&pool, 100);
+    agent("n2")->no_answers = false;
     agent("n1")->stop_at = stage == SIM_PRECOPY ? SIM_NOWHERE : stage;
     pool_start_controller(&pool);
     (void)assert_ends(id, VMPOOL__JOB_PHASE__JOB_DONE);
