@@ -1,6 +1,7 @@
 #include "poolctl/message.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,12 @@ static json_t *text_to_json(const char *text)
     return value;
 }
 
+/* JSON knows no NaN and no infinity. */
+static json_t *real_to_json(double value)
+{
+    return json_real(isfinite(value) ? value : 0);
+}
+
 static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at)
 {
     struct error ignored = ERROR_INIT;
@@ -74,9 +81,9 @@ static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *
     case PROTOBUF_C_TYPE_FIXED64:
         return unsigned_to_json(*(const uint64_t *)at);
     case PROTOBUF_C_TYPE_FLOAT:
-        return json_real((double)*(const float *)at);
+        return real_to_json((double)*(const float *)at);
     case PROTOBUF_C_TYPE_DOUBLE:
-        return json_real(*(const double *)at);
+        return real_to_json(*(const double *)at);
     case PROTOBUF_C_TYPE_BOOL:
         return json_boolean(*(const protobuf_c_boolean *)at);
     case PROTOBUF_C_TYPE_ENUM:

@@ -27,8 +27,9 @@ struct session_request {
     char id[UUID_SIZE];
     uint8_t *packed;
     size_t size;
-    bool sent;
-    bool ended; /* the last answer came */
+    bool sent;      /* on the connection that stands */
+    bool ever_sent; /* on any */
+    bool ended;     /* the last answer came */
     struct answer *first;
     struct answer **last;
 };
@@ -55,7 +56,7 @@ static void send_pending(struct session *session)
     struct error err = ERROR_INIT;
     for (struct session_request *request = session->requests; request; request = request->next)
         if (!request->sent && !request->ended)
-            request->sent =
+            request->ever_sent |= request->sent =
                 link_client_send(session->client, request->packed, request->size, &err) == 0;
 }
 
@@ -129,11 +130,16 @@ static int unreachable(const struct session *session, struct error *err)
         return error_set(err, ERROR_UNREACHABLE,
                          "%s (%s): get a new admin.context from the controller's state folder",
                          session->refused, words);
+    units_format_ms(session->patience_ms, time, sizeof time);
+    if (session->requests && session->requests->ever_sent)
+        return error_set(err, ERROR_UNREACHABLE,
+                         "the controller at %s (%s) went away and is not back within %s: whether "
+                         "it did what was asked is seen with 'poolctl job ls' when it is",
+                         session->context.address, words, time);
     return error_set(err, ERROR_UNREACHABLE,
                      "the controller at %s (%s) did not answer within %s: is pool-controller "
                      "running there, and is the key in the context its own?",
-                     session->context.address, words,
-                     units_format_ms(session->patience_ms, time, sizeof time));
+                     session->context.address, words, time);
 }
 
 /* One turn of the loop; fails where the connection is refused or stays lost. */

@@ -159,6 +159,36 @@ Test(session, a_request_that_got_no_answer_keeps_its_id)
     fake_stop(fake);
 }
 
+Test(session, a_controller_that_dies_in_between_leaves_a_doubt)
+{
+    struct fake *fake = fake_start(go_silent_once);
+    struct invocation call = {.path = {&command_root}, .depth = 1, .command = &command_root};
+    struct error err = ERROR_INIT;
+    Vmpool__AdminReply *reply = NULL;
+    Vmpool__VmChange body = VMPOOL__VM_CHANGE__INIT;
+    Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
+    request.body_case = VMPOOL__ADMIN_REQUEST__BODY_VM_CHANGE;
+    request.vm_change = &body;
+    struct session *session = session_open(&call, &err);
+    cr_assert(session, "%s", err.text);
+    struct session_request *made = session_begin(session, &request, &err);
+    cr_assert_eq(session_next(session, made, 5000, &reply, &err), 1, "%s", err.text);
+    vmpool__admin_reply__free_unpacked(reply, NULL);
+    fake_go_away(fake);
+    while (session_connected(session))
+        cr_assert_eq(loop_run_once(session_loop(session), 1000, &err), 0);
+    session_set_patience(session, 200);
+    int got = 0;
+    while (got == 0)
+        got = session_next(session, made, 5000, &reply, &err);
+    cr_expect_eq(err.kind, ERROR_UNREACHABLE);
+    cr_expect_not_null(strstr(err.text, "whether it did what was asked"), "%s", err.text);
+    session_end(session, made);
+    session_close(session);
+    fake_come_back(fake);
+    fake_stop(fake);
+}
+
 /* ---- contexts ------------------------------------------------------------------------------- */
 
 static void expect_status(const char *line, int status, const char *said)
