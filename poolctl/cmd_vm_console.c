@@ -130,7 +130,8 @@ static void remark(const struct console *console, const char *text)
 static void show(struct console *console, const Vmpool__ConsoleOutput *output, bool closed)
 {
     FILE *out = console->call->terminal.out;
-    (void)fwrite(output->output.data, 1, output->output.len, out);
+    if (output->output.len > 0)
+        (void)fwrite(output->output.data, 1, output->output.len, out);
     (void)fflush(out);
     console->quiet_since_ms = clock_monotonic_ms();
     console->reopened = output->output.len > 0 ? 0 : console->reopened;
