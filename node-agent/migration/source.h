@@ -51,7 +51,7 @@ struct migration_source {
     int64_t running_ns; /* when its word came */
     uint64_t announce_us;
 
-    uint64_t last_bytes; /* stall detection */
+    uint64_t last_moved; /* stall detection */
     int64_t last_progress_ns, last_told_ns;
     bool stalled;
 };

@@ -167,17 +167,21 @@ static int check_cancel(struct migration_source *source, struct error *err)
     return cancelled || leaving ? error_set(err, ERROR_CONFLICT, "cancelled") : 0;
 }
 
-/* Fails where nothing has moved for the stall timeout. */
+/*
+ * Fails where nothing has moved for the stall timeout. Pages found to be zero are progress too: a
+ * slow host looks at much empty RAM before the next byte flows.
+ */
 static int watch_progress(struct migration_source *source, struct error *err)
 {
-    uint64_t bytes = page_sender_bytes(&source->sender) + atomic_load(&source->control.sent) +
-                     atomic_load(&source->control.received);
+    uint64_t moved = page_sender_bytes(&source->sender) + atomic_load(&source->control.sent) +
+                     atomic_load(&source->control.received) +
+                     atomic_load(&source->sender.pages_zero);
     int64_t now_ns = clock_monotonic_ns();
-    if (bytes != source->last_bytes) {
+    if (moved != source->last_moved) {
         if (source->stalled)
             report_warn(&source->report, NULL);
         source->stalled = false;
-        source->last_bytes = bytes;
+        source->last_moved = moved;
         source->last_progress_ns = now_ns;
         return 0;
     }
