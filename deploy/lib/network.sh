@@ -49,6 +49,8 @@ network_down() {
     netns_exists || return 0
     mapfile -t pids < <(ip netns pids "$NETNS")
     [ ${#pids[@]} -eq 0 ] || kill_and_wait "${pids[@]}"
+    # The namespace itself may linger while the kernel holds dead connections in it; its link to this machine must not.
+    netns_ip link delete uplink 2>/dev/null || true
     ip netns delete "$NETNS"
 }
 
