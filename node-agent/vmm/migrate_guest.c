@@ -86,6 +86,7 @@ static int give_up_there(void *context, void *argument, struct error *err)
     (void)argument, (void)err;
     struct migrate_guest *self = context;
     lifecycle_give_up(&self->vmm->life, self->next_epoch);
+    vmm_keep_state(self->vmm);
     return 0;
 }
 
@@ -106,6 +107,7 @@ static int run_there(void *context, void *argument, struct error *err)
     struct migrate_guest *self = context;
     struct start *start = argument;
     lifecycle_run_at(&self->vmm->life, start->epoch);
+    vmm_keep_state(self->vmm);
     int status = machine_resume(self->vmm->machine, true, err);
     start->running_ns = clock_monotonic_ns();
     return status;

@@ -29,6 +29,7 @@ static const char help_text[] =
     "  --incoming HOST:PORT   start with the guest of a migration that arrives here\n"
     "  --epoch N              fencing token the VM starts with (0)\n"
     "  --cpuid FILE           CPU baseline: show the guest no feature that is not in it\n"
+    "  --status FILE          keep the VM's last state in this file, for who comes when it is over\n"
     "  --user UID:GID         become this user before the guest's first instruction\n"
     "  --no-balloon, --no-rng leave these devices out\n"
     "  --boot HOW             auto (default), pvh or linux64: how a bzImage is entered\n"
@@ -65,6 +66,7 @@ enum {
     OPT_PAUSED,
     OPT_EPOCH,
     OPT_CPUID,
+    OPT_STATUS,
     OPT_KVM,
     OPT_USER,
     OPT_NO_BALLOON,
@@ -93,6 +95,7 @@ static const struct option long_options[] = {
     {"paused", no_argument, NULL, OPT_PAUSED},
     {"epoch", required_argument, NULL, OPT_EPOCH},
     {"cpuid", required_argument, NULL, OPT_CPUID},
+    {"status", required_argument, NULL, OPT_STATUS},
     {"kvm", required_argument, NULL, OPT_KVM},
     {"user", required_argument, NULL, OPT_USER},
     {"no-balloon", no_argument, NULL, OPT_NO_BALLOON},
@@ -231,7 +234,7 @@ static bool take_text(struct options *options, int option, const char *text)
         {OPT_CMDLINE, &options->cmdline},   {OPT_TAP, &options->tap},
         {OPT_CONSOLE, &options->console},   {OPT_CONTROL, &options->control},
         {OPT_INCOMING, &options->incoming}, {OPT_CPUID, &options->cpuid},
-        {OPT_KVM, &options->kvm},
+        {OPT_KVM, &options->kvm},           {OPT_STATUS, &options->status},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (texts[i].option == option) {

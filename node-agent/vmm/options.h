@@ -33,6 +33,7 @@ struct options {
     bool paused;
     uint64_t epoch;
     const char *cpuid; /* NULL: all KVM offers */
+    const char *status; /* file of the last state; NULL: none */
     const char *kvm;   /* NULL: /dev/kvm */
     bool drop_user;
     uid_t uid;

@@ -52,6 +52,7 @@ static enum outcome run(struct vmm *vmm, const struct control_ticket *ticket,
         return REFUSED;
     if (vmm->life.state == VMPOOL__VM_STATE__VM_READY)
         return migrate_run(vmm->migrate, request->epoch, ticket, err) < 0 ? REFUSED : LATER;
+    vmm_keep_state(vmm);
     return outcome_of(machine_resume(vmm->machine, false, err));
 }
 

@@ -10,6 +10,7 @@
 
 #include "common/cleanup.h"
 #include "common/clock.h"
+#include "common/last_state.h"
 #include "common/log.h"
 #include "node-agent/vmm/cpuid.h"
 #include "node-agent/vmm/kvm.h"
@@ -20,9 +21,18 @@
 
 /* ---- what happens ---- */
 
+void vmm_keep_state(const struct vmm *vmm)
+{
+    struct last_state state = {.state = vmm->life.state, .epoch = vmm->life.epoch};
+    (void)snprintf(state.text, sizeof state.text, "%s", vmm->life.text);
+    if (vmm->status_fd >= 0 && last_state_write(vmm->status_fd, &state) < 0)
+        log_warn("%s: cannot keep the last state: %s", vmm->options->name, strerror(errno));
+}
+
 void vmm_announce(struct vmm *vmm)
 {
     Vmpool__VmmReply reply = VMPOOL__VMM_REPLY__INIT;
+    vmm_keep_state(vmm);
     if (vmm->control)
         vmm_send(vmm, NULL, &reply);
 }
@@ -182,6 +192,12 @@ static int open_resources(struct vmm *vmm, struct error *err)
         if (config->tap_fd < 0)
             return -1;
     }
+    if (options->status) {
+        vmm->status_fd = resources_open_file(options->status, "--status", false, err);
+        if (vmm->status_fd < 0)
+            return -1;
+        vmm_keep_state(vmm);
+    }
     return open_disks(vmm, err) < 0 ? -1 : open_baseline(vmm, err);
 }
 
@@ -273,6 +289,7 @@ static void tear_down(struct vmm *vmm)
     close_fd(&vmm->config.boot.initrd_fd);
     close_fd(&vmm->config.boot.kernel_fd);
     close_fd(&vmm->config.kvm_fd);
+    close_fd(&vmm->status_fd);
     free(vmm->baseline);
 }
 
@@ -280,6 +297,7 @@ int vmm_run(const struct options *options, struct error *err)
 {
     struct vmm vmm = {
         .options = options,
+        .status_fd = -1,
         .started_wall_ms = clock_wall_ms(),
         .config = {.kvm_fd = -1,
                    .cpus = options->cpus,

@@ -18,6 +18,7 @@ struct vmm {
     struct console *console;
     struct control *control; /* NULL: run by hand */
     struct migrate *migrate;
+    int status_fd; /* last_state.h; -1: none */
     struct lifecycle life;
     int64_t started_wall_ms;
     int exit_status;
@@ -33,7 +34,11 @@ void vmm_on_request(void *context, const struct control_ticket *ticket,
  * all. */
 void vmm_send(struct vmm *vmm, const struct control_ticket *ticket, Vmpool__VmmReply *reply);
 
-/* Tells everybody connected the status. */
+/* Keeps the present state for who comes when this process is over. Before a change takes effect that
+ * nobody may miss: before the guest of a migration runs, before the source's word is given. */
+void vmm_keep_state(const struct vmm *vmm);
+
+/* Keeps the state and tells everybody connected the status. */
 void vmm_announce(struct vmm *vmm);
 
 /* No engine looks at the machine any more: what waited for that goes on. */
