@@ -15,7 +15,7 @@
 #include "node-agent/agent/process.h"
 #include "node-agent/agent/tap.h"
 #include "node-agent/agent/vm.h"
-#include "node-agent/agent/vmm_log.h"
+#include "node-agent/agent/vm_verdict.h"
 
 #define LEDGER_AGE_S (7ll * 24 * 3600)
 
@@ -30,21 +30,15 @@ static void clear_unstarted(struct agent *agent, const char *id)
         log_info("VM %s: removed what a start that was interrupted had left", id);
 }
 
+/* What never ran was no copy and is no longer known; the rest stays to be reported. */
 static void note_death(struct vm *vm, bool same_boot)
 {
-    struct error err = ERROR_INIT;
-    char line[160];
-    vmm_log_last_line(vm->dir_fd, line, sizeof line);
-    vm->state = VMPOOL__VM_STATE__VM_FAILED;
-    (void)snprintf(vm->text, sizeof vm->text, "%s%s%s",
-                   same_boot ? "its VMM ended while no agent ran" : "its host was restarted",
-                   line[0] ? ": " : "", line);
-    vm->record.ended = vm->state;
-    (void)snprintf(vm->record.text, sizeof vm->record.text, "%.255s", vm->text);
+    vm_judge(vm, VM_EXIT_UNKNOWN,
+             same_boot ? "its VMM ended while no agent ran" : "its host was restarted");
     cgroup_remove(&vm->agent->cgroup, vm->id);
-    if (record_save(vm->dir_fd, &vm->record, &err) < 0)
-        log_warn("VM %s: %s", vm->id, err.text);
-    log_warn("VM %s (%s): %s", vm->spec->name, vm->id, vm->text);
+    log_warn("VM %s (%s): %s", vm->spec->name, vm->id, vm->text[0] ? vm->text : "powered off");
+    if (vm->record.incoming && !vm->ran)
+        vm_forget(vm);
 }
 
 /* A VM whose record and spec were read. */

@@ -1,6 +1,7 @@
 #include "node-agent/agent/record.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +71,20 @@ int record_load(int dir_fd, struct vm_record *record, struct error *err)
     if (record->epoch == 0 || record->pid < 0 || record->ended < 0 ||
         record->ended > VMPOOL__VM_STATE__VM_FAILED)
         return error_set(err, ERROR_FAILED, "the VM's record is damaged");
+    return 0;
+}
+
+int record_open_state(int dir_fd, struct error *err)
+{
+    int fd = openat(dir_fd, "status", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return fd >= 0 ? fd : error_errno(err, errno, "cannot create the VM's status file");
+}
+
+int record_load_state(int dir_fd, struct last_state *state)
+{
+    auto_fd int fd = openat(dir_fd, "status", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || last_state_read(fd, state) < 0 || state->state > VMPOOL__VM_STATE__VM_FAILED)
+        return -1;
     return 0;
 }
 

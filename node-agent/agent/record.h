@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "common/error.h"
+#include "common/last_state.h"
 #include "proto/common.pb-c.h"
 
 struct vm_record {
@@ -35,6 +36,11 @@ struct vm_record {
 int record_save(int dir_fd, const struct vm_record *record, struct error *err);
 /* A damaged record is an error. */
 int record_load(int dir_fd, struct vm_record *record, struct error *err);
+
+/* Opens the file the VMM keeps its last state in (common/last_state.h), empty, for it to write. */
+int record_open_state(int dir_fd, struct error *err);
+/* What is in it; -1 where the VMM wrote nothing. */
+int record_load_state(int dir_fd, struct last_state *state);
 
 /* The VM's description beside it, spec.pb. */
 int record_save_spec(int dir_fd, const Vmpool__VmSpec *spec, struct error *err);

@@ -20,6 +20,7 @@
 #include "node-agent/agent/spec.h"
 #include "node-agent/agent/unix_socket.h"
 #include "node-agent/agent/vm_report.h"
+#include "node-agent/agent/vm_verdict.h"
 #include "node-agent/agent/vmm_log.h"
 
 #define QUERY_TIMEOUT_MS 5000
@@ -161,34 +162,6 @@ int vm_raise_epoch(struct vm *vm, uint64_t epoch, struct error *err)
 
 /* ---- the end of the process ------------------------------------------------------------------ */
 
-static bool is_final(Vmpool__VmState state)
-{
-    return state == VMPOOL__VM_STATE__VM_STOPPED || state == VMPOOL__VM_STATE__VM_PANICKED ||
-           state == VMPOOL__VM_STATE__VM_FAILED;
-}
-
-/* What the VMM said last counts; else its exit status; else the last line of its log helps. */
-static void judge_end(struct vm *vm, int exit_status)
-{
-    char line[200];
-    if (is_final(vm->state))
-        return;
-    if (exit_status == 0 && vm->ran) {
-        vm->state = VMPOOL__VM_STATE__VM_STOPPED;
-        return;
-    }
-    vm->state = VMPOOL__VM_STATE__VM_FAILED;
-    vmm_log_last_line(vm->dir_fd, line, sizeof line);
-    if (exit_status > 128)
-        (void)snprintf(vm->text, sizeof vm->text, "its VMM was ended by signal %d",
-                       exit_status - 128);
-    else if (exit_status >= 0)
-        (void)snprintf(vm->text, sizeof vm->text, "its VMM ended with status %d: %s", exit_status,
-                       line);
-    else
-        (void)snprintf(vm->text, sizeof vm->text, "its VMM ended: %s", line);
-}
-
 static void close_connections(struct vm *vm)
 {
     loop_remove(vm->death);
@@ -200,15 +173,6 @@ static void close_connections(struct vm *vm)
         vm->control = NULL;
     }
     close_fd(&vm->pidfd);
-}
-
-static void note_end(struct vm *vm)
-{
-    struct error err = ERROR_INIT;
-    vm->record.ended = vm->state;
-    (void)snprintf(vm->record.text, sizeof vm->record.text, "%.255s", vm->text);
-    if (record_save(vm->dir_fd, &vm->record, &err) < 0)
-        log_warn("VM %s: %s", vm->id, err.text);
 }
 
 /* Each is off the list before it is called; the callee may forget the VM. */
@@ -228,11 +192,9 @@ static void on_death(void *context, int fd, uint32_t events)
     (void)events;
     if (vm->control)
         vmm_control_drain(vm->control);
-    int exit_status = process_reap(fd);
-    judge_end(vm, exit_status);
+    vm_judge(vm, process_reap(fd), NULL);
     close_connections(vm);
     cgroup_remove(&vm->agent->cgroup, vm->id);
-    note_end(vm);
     relay_close_vm(vm->agent, vm->id, "the VM ended");
 
     struct ending *endings = vm->endings;

@@ -22,7 +22,7 @@
 
 /* What is opened for one launch and closed again when the VMM has its copies. */
 struct opened {
-    int kvm, tap, control, console, cpuid, log, procs;
+    int kvm, tap, control, console, cpuid, log, status, procs;
 };
 
 static void close_all(struct opened *opened)
@@ -33,6 +33,7 @@ static void close_all(struct opened *opened)
     close_fd(&opened->console);
     close_fd(&opened->cpuid);
     close_fd(&opened->log);
+    close_fd(&opened->status);
     close_fd(&opened->procs);
 }
 
@@ -59,7 +60,7 @@ static int open_tap(struct vm *vm, struct error *err)
 static int open_parts(struct vm *vm, struct opened *opened, struct error *err)
 {
     struct agent *agent = vm->agent;
-    *opened = (struct opened){-1, -1, -1, -1, -1, -1, -1};
+    *opened = (struct opened){-1, -1, -1, -1, -1, -1, -1, -1};
     opened->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (opened->kvm < 0)
         return error_errno(err, errno, "/dev/kvm");
@@ -70,7 +71,8 @@ static int open_parts(struct vm *vm, struct opened *opened, struct error *err)
     if ((opened->control = unix_socket_listen(vm->dir_fd, "control.sock", SOCK_SEQPACKET, err)) <
             0 ||
         (opened->console = unix_socket_listen(vm->dir_fd, "console.sock", SOCK_STREAM, err)) < 0 ||
-        (opened->log = vmm_log_open(vm->dir_fd, err)) < 0)
+        (opened->log = vmm_log_open(vm->dir_fd, err)) < 0 ||
+        (opened->status = record_open_state(vm->dir_fd, err)) < 0)
         return -1;
     return cgroup_add(&agent->cgroup, vm->id, vm->spec->vcpus, &opened->procs, err);
 }
@@ -108,6 +110,7 @@ static void add_arguments(struct spawn *spawn, const struct vm *vm, const struct
     if (spec->image->cmdline[0])
         add_word(spawn, "--cmdline", spec->image->cmdline);
     add_fd(spawn, "--cpuid", opened->cpuid, "");
+    add_fd(spawn, "--status", opened->status, "");
     for (size_t i = 0; i < launch->disk_count; i++)
         add_fd(spawn, "--disk", launch->disk_fds[i], launch->disk_read_only[i] ? ",ro" : "");
     if (opened->tap >= 0) {

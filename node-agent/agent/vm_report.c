@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "node-agent/agent/process.h"
+#include "node-agent/agent/vm_verdict.h"
 
 static const Vmpool__VmmStatus *last_status(const struct vm *vm)
 {
@@ -15,16 +16,37 @@ static const Vmpool__VmmStatus *last_status(const struct vm *vm)
     return status || !vm->last ? status : vm->last->status;
 }
 
-/* A target whose VMM ended while no agent ran may have run its guest before. It is told as if it
- * had: the other way round the source could be let run on from a state that is over. */
-static void doubt(struct vm *vm, struct vm_description *out)
+/* A target that ran, or may have, and has failed since: its migration counts as completed, whatever
+ * its VMM could say of it before it died. Told the other way round, the source could be let run on
+ * from a state that is over. */
+static void complete_migration(struct vm *vm, struct vm_description *out)
 {
     if (!vm->record.incoming || !vm->record.ended || !vm->ran)
         return;
-    out->migration = (Vmpool__MigrationProgress)VMPOOL__MIGRATION_PROGRESS__INIT;
-    out->migration.migration_id = vm->record.migration_id;
-    out->migration.phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
-    out->message.migration = &out->migration;
+    if (!out->message.migration) {
+        out->migration = (Vmpool__MigrationProgress)VMPOOL__MIGRATION_PROGRESS__INIT;
+        out->migration.migration_id = vm->record.migration_id;
+        out->message.migration = &out->migration;
+    }
+    if (strcmp(out->migration.migration_id, vm->record.migration_id) == 0)
+        out->migration.phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
+}
+
+static void describe_status(const Vmpool__VmmStatus *status, bool rounds,
+                            struct vm_description *out)
+{
+    Vmpool__NodeVm *message = &out->message;
+    message->balloon_mib = status->balloon_mib;
+    if (status->usage) {
+        out->usage = *status->usage;
+        message->usage = &out->usage;
+    }
+    if (status->migration) {
+        out->migration = *status->migration;
+        if (!rounds)
+            out->migration.n_rounds = 0;
+        message->migration = &out->migration;
+    }
 }
 
 void vm_describe(struct vm *vm, bool rounds, struct vm_description *out)
@@ -40,21 +62,9 @@ void vm_describe(struct vm *vm, bool rounds, struct vm_description *out)
     message->net_rx_bps = vm->rx_bps;
     message->net_tx_bps = vm->tx_bps;
     message->cpu_permille = vm->cpu_permille;
-    if (!status) {
-        doubt(vm, out);
-        return;
-    }
-    message->balloon_mib = status->balloon_mib;
-    if (status->usage) {
-        out->usage = *status->usage;
-        message->usage = &out->usage;
-    }
-    if (status->migration) {
-        out->migration = *status->migration;
-        if (!rounds)
-            out->migration.n_rounds = 0;
-        message->migration = &out->migration;
-    }
+    if (status)
+        describe_status(status, rounds, out);
+    complete_migration(vm, out);
 }
 
 Vmpool__NodeVm **vm_describe_all(struct agent *agent, size_t *count)
@@ -160,13 +170,6 @@ static void sample_rates(struct vm *vm, const Vmpool__VmUsage *usage)
     vm->sampled_ms = now_ms;
 }
 
-static bool runs_in(Vmpool__VmState state)
-{
-    return state == VMPOOL__VM_STATE__VM_RUNNING || state == VMPOOL__VM_STATE__VM_MIGRATING ||
-           state == VMPOOL__VM_STATE__VM_GAVE_UP || state == VMPOOL__VM_STATE__VM_STOPPED ||
-           state == VMPOOL__VM_STATE__VM_PANICKED;
-}
-
 /* Until its bring-up is over a VM is "preparing", whatever its VMM already says. */
 static Vmpool__VmState shown_state(const struct vm *vm, Vmpool__VmState said)
 {
@@ -187,7 +190,7 @@ void vm_take_status(struct vm *vm, const Vmpool__VmmStatus *status)
     }
     vm->state = shown_state(vm, status->state);
     (void)snprintf(vm->text, sizeof vm->text, "%s", status->text);
-    vm->ran = vm->ran || runs_in(status->state);
+    vm->ran = vm->ran || vm_state_has_run(status->state);
     if (status->epoch > vm->record.epoch && vm_raise_epoch(vm, status->epoch, &err) < 0)
         log_error("VM %s: %s", vm->id, err.text);
     sample_rates(vm, status->usage);

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/last_state.h"
 #include "proto/vmm.pb-c.h"
 
 #define CLIENTS 8
@@ -29,6 +30,7 @@ struct test_vmm {
     bool incoming;
     uint64_t epoch;
     Vmpool__VmState state;
+    int status; /* --status; -1: none */
     char text[64];
     char greeting[4096];
 };
@@ -66,8 +68,17 @@ static void send_status(struct test_vmm *vmm, int fd, uint64_t request_id, const
     (void)send(fd, packed, size, MSG_NOSIGNAL);
 }
 
+static void keep(const struct test_vmm *vmm)
+{
+    struct last_state state = {.state = (int)vmm->state, .epoch = vmm->epoch};
+    (void)snprintf(state.text, sizeof state.text, "%s", vmm->text);
+    if (vmm->status >= 0)
+        (void)last_state_write(vmm->status, &state);
+}
+
 static void broadcast(struct test_vmm *vmm)
 {
+    keep(vmm);
     for (size_t i = 0; i < CLIENTS; i++)
         if (vmm->control_clients[i] >= 0)
             send_status(vmm, vmm->control_clients[i], 0, NULL);
@@ -110,6 +121,7 @@ static void handle_request(struct test_vmm *vmm, int fd, const Vmpool__VmmReques
     default:
         break;
     }
+    keep(vmm);
     send_status(vmm, fd, request->request_id, failure);
     if (quit)
         _exit(0);
@@ -195,7 +207,7 @@ static void turn(struct test_vmm *vmm)
 
 int main(int argc, char **argv)
 {
-    struct test_vmm vmm = {.name = "", .control = -1, .console = -1};
+    struct test_vmm vmm = {.name = "", .control = -1, .console = -1, .status = -1};
     vmm.state = VMPOOL__VM_STATE__VM_PAUSED;
     for (size_t i = 0; i < CLIENTS; i++)
         vmm.control_clients[i] = vmm.console_clients[i] = -1;
@@ -213,6 +225,8 @@ int main(int argc, char **argv)
             vmm.control = atoi(value + 3);
         else if (strcmp(argv[i], "--console") == 0)
             vmm.console = atoi(value + 3);
+        else if (strcmp(argv[i], "--status") == 0)
+            vmm.status = atoi(value + 3);
         else if (strcmp(argv[i], "--incoming") == 0)
             vmm.state = VMPOOL__VM_STATE__VM_INCOMING;
     }
@@ -220,6 +234,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "pool-vmm: the kernel is no kernel\n");
         return 1;
     }
+    keep(&vmm);
     for (;;)
         turn(&vmm);
 }

@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "node-agent/agent/files.h"
+#include "node-agent/agent/unix_socket.h"
 #include "node-agent/agent/vm.h"
 #include "tests/unit/agent/harness.h"
 
@@ -464,6 +465,34 @@ Test(vms, a_host_restart_ends_what_a_record_says)
     kill(pid, SIGKILL);
 }
 
+/* Types at the VM's console past the agent, which does not run. */
+static void type_past_the_agent(const char *text)
+{
+    char path[128];
+    struct error err = ERROR_INIT;
+    (void)snprintf(path, sizeof path, "%s/run/vms/%s", harness.root, id);
+    int dir = open(path, O_RDONLY | O_DIRECTORY);
+    int fd = unix_socket_connect(dir, "console.sock", SOCK_STREAM, &err);
+    cr_assert_geq(fd, 0, "%s", err.text);
+    cr_assert_eq(send(fd, text, strlen(text), 0), (ssize_t)strlen(text));
+    close(fd);
+    close(dir);
+}
+
+Test(vms, a_guest_that_powers_off_while_no_agent_runs_is_stopped)
+{
+    (void)start_ok(100, "web", 2);
+    pid_t pid = harness.agent.vms->record.pid;
+    struct error err = ERROR_INIT;
+    siginfo_t info;
+    harness_stop_agent(&harness);
+    type_past_the_agent("off");
+    cr_assert_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    size_t from = harness.inbox_count;
+    cr_assert_eq(harness_start_agent(&harness, NULL, &err), 0, "%s", err.text);
+    cr_assert(harness_wait_state(&harness, from, id, STATE(STOPPED)));
+}
+
 static void send_prepare(uint64_t request_id, Vmpool__VmSpec *spec, uint64_t next_epoch,
                          size_t key_bytes)
 {
@@ -523,6 +552,43 @@ Test(vms, a_target_that_dies_before_it_ran_is_no_copy_any_more)
     cr_assert(harness_wait_state(&harness, from, id, STATE(FAILED)));
     cr_assert_null(harness.agent.vms);
     cr_assert_not(folder_exists("run/vms", id));
+}
+
+static const Vmpool__NodeHello *kill_while_no_agent_runs(void)
+{
+    pid_t pid = harness.agent.vms->record.pid;
+    struct error err = ERROR_INIT;
+    siginfo_t info;
+    harness_stop_agent(&harness);
+    kill(pid, SIGKILL);
+    cr_assert_eq(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    size_t from = harness.inbox_count;
+    cr_assert_eq(harness_start_agent(&harness, NULL, &err), 0, "%s", err.text);
+    int hello = harness_wait(&harness, from, VMPOOL__NODE_TO_CONTROLLER__BODY_HELLO);
+    cr_assert_geq(hello, 0);
+    return harness.inbox[hello]->hello;
+}
+
+Test(vms, a_target_that_dies_unseen_before_it_ran_is_no_copy)
+{
+    send_prepare(100, harness_spec(&harness, id, "web"), 4, 32);
+    cr_assert_null(harness_answer(&harness, 100)->failure);
+    cr_assert_eq(kill_while_no_agent_runs()->n_vms, 0);
+    cr_assert_not(folder_exists("run/vms", id));
+}
+
+Test(vms, a_target_that_ran_and_dies_unseen_has_completed_its_migration)
+{
+    send_prepare(100, harness_spec(&harness, id, "web"), 4, 32);
+    cr_assert_null(harness_answer(&harness, 100)->failure);
+    harness_send_action(&harness, 101, id, 4, ACTION(RUN));
+    cr_assert_null(harness_answer(&harness, 101)->failure);
+    const Vmpool__NodeHello *hello = kill_while_no_agent_runs();
+    cr_assert_eq(hello->n_vms, 1);
+    cr_assert_eq(hello->vms[0]->state, STATE(FAILED));
+    cr_assert(hello->vms[0]->migration);
+    cr_assert_str_eq(hello->vms[0]->migration->migration_id, "m-1");
+    cr_assert_eq(hello->vms[0]->migration->phase, VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED);
 }
 
 Test(vms, what_cannot_be_received_is_refused)
