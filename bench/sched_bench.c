@@ -190,24 +190,24 @@ static void row(const char *what, size_t nodes, const char *policy, const struct
 /* @only: one policy's name; NULL: all. */
 static void compare_policies(size_t decisions, const char *only)
 {
-    static const char *const names[] = {"pack", "spread", "balance"};
-    for (int policy = SCHED_PACK; policy <= SCHED_BALANCE; policy++) {
-        if (only && strcmp(only, names[policy]) != 0)
-            continue;
+    for (int policy = 0; policy < SCHED_POLICIES; policy++) {
         enum sched_policy of = (enum sched_policy)policy;
+        const char *name = sched_policy_name(of);
+        if (only && strcmp(only, name) != 0)
+            continue;
         struct figures naive = run(5000, of, false, true, decisions / 20);
         struct figures index = run(5000, of, false, false, decisions);
         struct figures groups = run(5000, of, true, false, decisions);
         struct figures small = run(1000, of, false, false, decisions);
         struct figures large = run(100000, of, false, false, decisions);
-        row("naive scan", 5000, names[policy], &naive);
-        row("index", 5000, names[policy], &index);
-        row("index, groups of 5", 5000, names[policy], &groups);
-        row("index", 1000, names[policy], &small);
-        row("index", 100000, names[policy], &large);
+        row("naive scan", 5000, name, &naive);
+        row("index", 5000, name, &index);
+        row("index, groups of 5", 5000, name, &groups);
+        row("index", 1000, name, &small);
+        row("index", 100000, name, &large);
         (void)printf("  %s: %.0f x the naive scan, groups at %.2f x, median %.2f x from 1,000 to "
                      "100,000 hosts\n",
-                     names[policy], index.per_second / naive.per_second,
+                     name, index.per_second / naive.per_second,
                      groups.per_second / index.per_second,
                      (double)large.p50_ns / (double)small.p50_ns);
     }

@@ -15,6 +15,7 @@ extern const struct command command_image;
 extern const struct command command_image_import;
 extern const struct command command_job;
 extern const struct command command_events;
+extern const struct command command_simulate;
 extern const struct command command_context;
 extern const struct command command_version;
 extern const struct command command_completion;

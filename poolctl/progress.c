@@ -191,3 +191,13 @@ void progress_bytes(struct progress *progress, const char *what, uint64_t done, 
         progress_note(progress, "%s: %s", what, whole);
     }
 }
+
+void progress_count(struct progress *progress, const char *what, uint64_t done, uint64_t total,
+                    const char *things)
+{
+    char words[80];
+    if (progress->quiet || !progress->terminal.err_is_terminal)
+        return;
+    (void)snprintf(words, sizeof words, "%" PRIu64 " of %" PRIu64 " %s", done, total, things);
+    draw(progress, what, total ? (double)done / (double)total : 1, words);
+}

@@ -21,6 +21,9 @@ void progress_begin(struct progress *progress, const struct invocation *call);
 void progress_job(struct progress *progress, const Vmpool__Job *job);
 /* Bytes done of @total, for hashing and uploading; @what is "hashing vmlinuz". */
 void progress_bytes(struct progress *progress, const char *what, uint64_t done, uint64_t total);
+/* @done of @total @things ("VMs"); nothing where it is no terminal. */
+void progress_count(struct progress *progress, const char *what, uint64_t done, uint64_t total,
+                    const char *things);
 /* A line that stays, above the progress. */
 void progress_note(struct progress *progress, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

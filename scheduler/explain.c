@@ -110,7 +110,7 @@ void explain_choice(const struct scheduler *pool, const struct query *query,
     load_with(&query->need, &point, load);
     struct text text = {out, size, 0};
     add(&text, "%s by %s: with it %.0f%% of memory, %.0f%% of CPU and %.0f%% of bandwidth reserved",
-        node->name, policy_name(pool->config.policy), load[MEMORY] * 100, load[CPU] * 100,
+        node->name, sched_policy_name(pool->config.policy), load[MEMORY] * 100, load[CPU] * 100,
         load[BANDWIDTH] * 100);
 }
 

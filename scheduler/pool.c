@@ -40,7 +40,7 @@ const char *node_label(const struct node *node, const char *key)
 
 struct scheduler *scheduler_new(const struct sched_config *config, struct error *err)
 {
-    if (config->policy < SCHED_PACK || config->policy > SCHED_BALANCE) {
+    if (config->policy < SCHED_PACK || config->policy > SCHED_BEST) {
         (void)error_set(err, ERROR_USAGE, "policy %d is unknown", (int)config->policy);
         return NULL;
     }

@@ -31,7 +31,13 @@ struct sched_label {
     const char *value;
 };
 
-enum sched_policy { SCHED_PACK, SCHED_SPREAD, SCHED_BALANCE };
+enum sched_policy {
+    SCHED_PACK,    /* fill what is filled: the mean of the three */
+    SCHED_SPREAD,  /* keep the fullest dimension of any host low */
+    SCHED_BALANCE, /* use up CPU, memory and bandwidth together */
+    SCHED_BEST,    /* fewest hosts in measurements: fill the fullest memory */
+};
+#define SCHED_POLICIES 4
 
 struct sched_config {
     enum sched_policy policy;
@@ -78,6 +84,11 @@ struct sched_decision {
         *verdicts; /* one a node, in the order the nodes were added; only from explain */
     size_t verdict_count;
 };
+
+/* "pack", "spread", "balance", "best" */
+const char *sched_policy_name(enum sched_policy policy);
+/* Reads such a word; anything else is ERROR_USAGE and names the words there are. */
+int sched_policy_parse(const char *word, enum sched_policy *policy, struct error *err);
 
 struct scheduler *scheduler_new(const struct sched_config *config, struct error *err);
 void scheduler_free(struct scheduler *scheduler);

@@ -5,9 +5,13 @@
  *     spread   1 - the highest load: keep the fullest dimension of any host low
  *     balance  1 - (highest - lowest load): use up CPU, memory and bandwidth together, so that
  *              none is stranded beside another that is full
+ *     best     the memory load: a host whose memory is full is done, whatever CPU is left on it,
+ *              and the mean of pack wrongly takes such CPU for room worth keeping free. Needed
+ *              fewest hosts of all scores tried on real arrivals (`poolctl simulate`)
  *
  * Reservations decide what fits. Measured use comes in where it says more than they do: spread and
- * balance take the larger of both, and pack avoids hosts that measure hot whatever is reserved.
+ * balance take the larger of both, and pack and best avoid hosts that measure hot whatever is
+ * reserved.
  *
  * A score is computed from a box; a point is the box whose faces coincide. Each term takes the face
  * that flatters it, so the score of a box is never below that of a point inside that fits
@@ -74,6 +78,9 @@ static double score(enum sched_policy policy, const struct sched_resources *need
         load_fitting(need, high, most);
         return (most[CPU] + most[MEMORY] + most[BANDWIDTH]) / 3 -
                (highest(low->measured) > HOT_LOAD ? 1 : 0);
+    case SCHED_BEST:
+        load_fitting(need, high, most);
+        return most[MEMORY] - (highest(low->measured) > HOT_LOAD ? 1 : 0);
     case SCHED_SPREAD:
         load_either(need, low, least);
         return 1 - highest(least);
@@ -95,17 +102,4 @@ double score_bound(enum sched_policy policy, const struct sched_resources *need,
                    const struct box *box)
 {
     return score(policy, need, &box->low, &box->high);
-}
-
-const char *policy_name(enum sched_policy policy)
-{
-    switch (policy) {
-    case SCHED_PACK:
-        return "pack";
-    case SCHED_SPREAD:
-        return "spread";
-    case SCHED_BALANCE:
-        return "balance";
-    }
-    return "?";
 }

@@ -18,6 +18,3 @@ double score_point(enum sched_policy policy, const struct sched_resources *need,
 /* At least the score of every point in the box that @need fits. */
 double score_bound(enum sched_policy policy, const struct sched_resources *need,
                    const struct box *box);
-
-/* "pack", "spread", "balance" */
-const char *policy_name(enum sched_policy policy);

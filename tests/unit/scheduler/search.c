@@ -154,7 +154,7 @@ static void property(bool flavours)
 {
     for (unsigned seed = 1; seed <= 30; seed++) {
         struct error err = ERROR_INIT;
-        struct sched_config config = {.policy = (enum sched_policy)(seed % 3)};
+        struct sched_config config = {.policy = (enum sched_policy)(seed % SCHED_POLICIES)};
         if (seed % 5 == 0)
             config.cpu_overcommit_percent = 250;
         struct world world = {.random = {seed * UINT64_C(0x9e3779b97f4a7c15)},

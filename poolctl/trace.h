@@ -1,0 +1,21 @@
+/*
+ * trace.h: VM arrivals from a CSV file, plain or gzip, for the simulator.
+ *
+ *   arrival_s,lifetime_s,vcpus,memory_mib,network_mbps[,...]
+ *
+ * The header names the columns, in any order; others are skipped. Times are whole seconds and do
+ * not run backwards from line to line; an empty lifetime_s means that the VM stays.
+ */
+#pragma once
+
+#include "scheduler/simulate.h"
+
+struct trace {
+    struct sim_arrival *arrivals;
+    size_t count;
+};
+
+/* Reads the whole file. What is wrong in it is ERROR_USAGE with the line, what stands there and
+ * what was expected; @trace is empty then. */
+int trace_read(const char *path, struct trace *trace, struct error *err);
+void trace_free(struct trace *trace);
