@@ -93,17 +93,8 @@ static int prepare_cpuid(struct machine *machine, struct error *err)
 /* What firmware would have set. KVM that knows one of them not at all is no reason to stop. */
 static void set_initial_msrs(int vcpu_fd)
 {
-    const struct kvm_msr_entry wanted[] = {
-        {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE_WB},
-        {.index = MSR_MISC_ENABLE, .data = MISC_FAST_STRINGS},
-    };
-    for (unsigned i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
-        struct {
-            struct kvm_msrs head;
-            struct kvm_msr_entry entry;
-        } one = {.head.nmsrs = 1, .entry = wanted[i]};
-        (void)ioctl(vcpu_fd, KVM_SET_MSRS, &one);
-    }
+    (void)vcpu_state_set_msr(vcpu_fd, MSR_MTRR_DEF_TYPE, MTRR_ENABLE_WB);
+    (void)vcpu_state_set_msr(vcpu_fd, MSR_MISC_ENABLE, MISC_FAST_STRINGS);
 }
 
 static int prepare_vcpus(struct machine *machine, struct error *err)

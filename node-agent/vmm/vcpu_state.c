@@ -58,24 +58,26 @@ static const ProtobufCBinaryData *const_field_of(const Vmpool__State__Vcpu *stat
 
 /* ---- MSRs ---- */
 
+/* struct kvm_msrs with room behind it. */
+union msrs {
+    struct kvm_msrs head;
+    uint8_t room[sizeof(struct kvm_msrs) + MSR_CHUNK * sizeof(struct kvm_msr_entry)];
+};
+
 int vcpu_state_get_msr(int vcpu_fd, uint32_t index, uint64_t *value)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } one = {.head.nmsrs = 1, .entry.index = index};
+    union msrs one = {.head.nmsrs = 1};
+    one.head.entries[0].index = index;
     if (ioctl(vcpu_fd, KVM_GET_MSRS, &one) != 1)
         return -1;
-    *value = one.entry.data;
+    *value = one.head.entries[0].data;
     return 0;
 }
 
 int vcpu_state_set_msr(int vcpu_fd, uint32_t index, uint64_t value)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } one = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
+    union msrs one = {.head.nmsrs = 1};
+    one.head.entries[0] = (struct kvm_msr_entry){.index = index, .data = value};
     return ioctl(vcpu_fd, KVM_SET_MSRS, &one) == 1 ? 0 : -1;
 }
 
@@ -100,23 +102,20 @@ static int list_msrs(struct vcpu_state_format *format, int kvm_fd, struct error 
 static int get_chunk(int vcpu_fd, const uint32_t *indices, uint32_t count,
                      Vmpool__State__Vcpu *state, struct error *err)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entries[MSR_CHUNK];
-    } chunk;
+    union msrs chunk;
     uint32_t done = 0;
     while (done < count) {
         memset(&chunk, 0, sizeof chunk);
         chunk.head.nmsrs = count - done;
         for (uint32_t i = done; i < count; i++)
-            chunk.entries[i - done].index = indices[i];
+            chunk.head.entries[i - done].index = indices[i];
         int got = ioctl(vcpu_fd, KVM_GET_MSRS, &chunk);
         if (got < 0)
             return error_errno(err, errno, "KVM_GET_MSRS");
         for (int i = 0; i < got; i++) {
             Vmpool__State__Msr *msr = state->msrs[state->n_msrs++];
-            msr->index = chunk.entries[i].index;
-            msr->value = chunk.entries[i].data;
+            msr->index = chunk.head.entries[i].index;
+            msr->value = chunk.head.entries[i].data;
         }
         done += (uint32_t)got;
         if (done < count)
@@ -158,10 +157,7 @@ static int set_refused(int vcpu_fd, const struct kvm_msr_entry *entry, struct er
 
 static int load_msrs(int vcpu_fd, const Vmpool__State__Vcpu *state, struct error *err)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entries[MSR_CHUNK];
-    } chunk;
+    union msrs chunk;
     size_t next = 0;
     while (next < state->n_msrs) {
         memset(&chunk, 0, sizeof chunk);
@@ -170,7 +166,7 @@ static int load_msrs(int vcpu_fd, const Vmpool__State__Vcpu *state, struct error
             const Vmpool__State__Msr *msr = state->msrs[at];
             /* The deadline needs LAPIC and TSC, so it comes late; the TSC never comes from here. */
             if (msr->index != MSR_TSC && msr->index != MSR_TSC_DEADLINE)
-                chunk.entries[chunk.head.nmsrs++] =
+                chunk.head.entries[chunk.head.nmsrs++] =
                     (struct kvm_msr_entry){.index = msr->index, .data = msr->value};
         }
         next = at;
@@ -183,11 +179,11 @@ static int load_msrs(int vcpu_fd, const Vmpool__State__Vcpu *state, struct error
                 return error_errno(err, errno, "KVM_SET_MSRS");
             if ((uint32_t)set == total - done)
                 break;
-            if (set_refused(vcpu_fd, &chunk.entries[set], err) < 0)
+            if (set_refused(vcpu_fd, &chunk.head.entries[set], err) < 0)
                 return -1;
             uint32_t past = (uint32_t)set + 1;
-            memmove(chunk.entries, chunk.entries + past,
-                    (total - done - past) * sizeof chunk.entries[0]);
+            memmove(chunk.head.entries, chunk.head.entries + past,
+                    (total - done - past) * sizeof chunk.head.entries[0]);
             done += past;
         }
     }
