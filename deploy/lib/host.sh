@@ -87,16 +87,19 @@ host_start() {
 
 # host_wait N: back when the host says that it is ready and takes commands; dies with the end of its log otherwise.
 host_wait() {
-    local n=$1 dir word='' fd end=$((SECONDS + HOST_BOOT_LIMIT_S))
+    local n=$1 dir word='' piece='' fd end=$((SECONDS + HOST_BOOT_LIMIT_S))
     dir=$(host_dir "$n")
     exec {fd}<>"$dir/ready.out"
-    # The host's word is the event; each second without it, a look whether its QEMU still lives.
-    until read -r -t 1 -u "$fd" word; do
+    # The host's word is the event; each second without it, a look whether its QEMU still lives. It comes letter by
+    # letter, so a second may end inside it.
+    until read -r -t 1 -u "$fd" piece; do
+        word+=$piece
         if [ -s "$dir/qemu.pid" ] && ! host_pid "$n" >/dev/null; then host_failed "$n" "its QEMU ended"; fi
         if ! [ -s "$dir/qemu.pid" ] && [ -s "$dir/qemu.log" ]; then host_failed "$n" "QEMU did not start"; fi
         [ "$SECONDS" -lt "$end" ] || host_failed "$n" "not up after $HOST_BOOT_LIMIT_S s"
     done
     exec {fd}<&-
+    word+=$piece
     word=${word%$'\r'}
     [ "$word" = ready ] || host_failed "$n" "$word"
     host_connect "$n"
