@@ -2,6 +2,7 @@
 namespaces of this machine, the freestanding guest on its /dev/kvm. After each test nothing of its VMs may be left: no
 process, no network interface, no file."""
 
+import os
 import pathlib
 import subprocess
 import time
@@ -136,6 +137,25 @@ class Operator(PoolCase):
         self.pool.ctl("vm", "rm", "holder", "--force", "--yes")
         self.pool.ctl("vm", "create", "second", *words)
         self.pool.ctl("vm", "rm", "second", "--force", "--yes")
+
+
+class Confinement(PoolCase):
+    def test_a_vmm_is_nobody_and_holds_only_what_it_was_given(self):
+        vm = self.bare("confined")
+        pid, = self.pool.vmms(1, "confined")
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        self.assertRegex(status, r"(?m)^Uid:\t65534\t65534\t65534\t65534$")
+        self.assertRegex(status, r"(?m)^CapEff:\t0+$")
+        run = str(pathlib.Path(self.bed.folder) / "host1" / "run" / "vms" / vm.show()["id"])
+        opened = [os.readlink(path) for path in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+        files = {name for name in opened if name.startswith("/") and not name.startswith(("/dev/", "/memfd:"))}
+        image, = {name for name in files if "/images/" in name}
+        self.assertEqual(files, {image, f"{run}/vmm.log", f"{run}/status"})
+        self.assertEqual(sum(name == "/dev/kvm" for name in opened), 1)
+        self.assertIn("/dev/net/tun", opened)
+        self.assertEqual(os.stat(run).st_mode & 0o777, 0o700)
+        session = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3]
+        self.assertEqual(int(session), pid, "it leads a session of its own")
 
 
 class BadDays(PoolCase):
