@@ -32,9 +32,9 @@ struct options {
     const char *incoming; /* NULL: boot here */
     bool paused;
     uint64_t epoch;
-    const char *cpuid; /* NULL: all KVM offers */
+    const char *cpuid;  /* NULL: all KVM offers */
     const char *status; /* file of the last state; NULL: none */
-    const char *kvm;   /* NULL: /dev/kvm */
+    const char *kvm;    /* NULL: /dev/kvm */
     bool drop_user;
     uid_t uid;
     gid_t gid;

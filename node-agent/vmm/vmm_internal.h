@@ -34,8 +34,8 @@ void vmm_on_request(void *context, const struct control_ticket *ticket,
  * all. */
 void vmm_send(struct vmm *vmm, const struct control_ticket *ticket, Vmpool__VmmReply *reply);
 
-/* Keeps the present state for who comes when this process is over. Before a change takes effect that
- * nobody may miss: before the guest of a migration runs, before the source's word is given. */
+/* Keeps the present state for who comes when this process is over. Before a change takes effect
+ * that nobody may miss: before the guest of a migration runs, before the source's word is given. */
 void vmm_keep_state(const struct vmm *vmm);
 
 /* Keeps the state and tells everybody connected the status. */
