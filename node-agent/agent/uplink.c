@@ -192,6 +192,20 @@ static int connect_link(struct uplink *uplink, struct error *err)
     return uplink->client ? 0 : -1;
 }
 
+/* A token for a pool the node is in already: only its address counts, as the controller may have
+ * moved. */
+static int follow_token(struct uplink *uplink, struct error *err)
+{
+    struct identity *identity = uplink->identity;
+    if (strcmp(identity->address, uplink->token.address) == 0) {
+        log_info("already in this pool: the token of --join is not used");
+        return 0;
+    }
+    log_info("already in this pool, whose controller is now at %s", uplink->token.address);
+    (void)snprintf(identity->address, sizeof identity->address, "%s", uplink->token.address);
+    return identity_save_context(uplink->state_dir, identity, err);
+}
+
 static int read_token(struct uplink *uplink, const char *text, struct error *err)
 {
     struct identity *identity = uplink->identity;
@@ -209,8 +223,7 @@ static int read_token(struct uplink *uplink, const char *text, struct error *err
                              "this node is in another pool, of the controller at %s; to leave it, "
                              "remove %s and join again",
                              identity->address, uplink->state_dir);
-        log_info("already in this pool: the token of --join is not used");
-        return 0;
+        return follow_token(uplink, err);
     }
     uplink->phase = UPLINK_JOINING;
     (void)snprintf(identity->address, sizeof identity->address, "%s", uplink->token.address);

@@ -81,6 +81,30 @@ Test(uplink, a_join_whose_answer_was_lost_is_completed_with_the_nodes_own_key)
     cr_assert(harness.agent.identity.joined);
 }
 
+Test(uplink, a_joined_node_follows_its_controller_to_the_address_of_a_new_token)
+{
+    struct error err = ERROR_INIT;
+    struct link_token token = {.address = "localhost:7400", .join_keys = harness.token_keys};
+    char text[1024];
+    cr_assert_eq(harness_start_agent(&harness, harness.token, &err), 0, "%s", err.text);
+    cr_assert_geq(harness_wait(&harness, 0, REPORT), 0);
+    harness_stop_agent(&harness);
+    memcpy(token.server_key, harness.server_keys.public_key, 32);
+    cr_assert_eq(link_token_format(&token, text, sizeof text, &err), 0);
+    size_t from = harness.inbox_count;
+    cr_assert_eq(harness_start_agent(&harness, text, &err), 0, "%s", err.text);
+    cr_assert_geq(harness_wait(&harness, from, REPORT), 0);
+    harness_stop_agent(&harness);
+    cr_assert_eq(harness_start_agent(&harness, NULL, &err), 0);
+    cr_assert_str_eq(harness.agent.identity.address, "localhost:7400");
+    harness_stop_agent(&harness);
+
+    token.server_key[0] ^= 1;
+    cr_assert_eq(link_token_format(&token, text, sizeof text, &err), 0);
+    cr_assert_eq(harness_start_agent(&harness, text, &err), -1);
+    cr_assert_eq(err.kind, ERROR_CONFLICT, "%s", err.text);
+}
+
 Test(uplink, a_used_token_fails_with_the_way_out)
 {
     struct error err = ERROR_INIT;
