@@ -11,7 +11,7 @@
 // What each part knows about itself, printed by report_json(). Texts are ASCII without quotes.
 struct clock_report {
     uint64_t uptime_ms;           // CLOCK_MONOTONIC
-    uint64_t longest_gap_us;      // between two looks at CLOCK_MONOTONIC a millisecond apart
+    uint64_t longest_gap_us;      // between two looks at CLOCK_MONOTONIC 5 ms apart
     uint64_t gap_at_ms;           // when it ended
     int64_t largest_wall_jump_us; // CLOCK_REALTIME moved so much further than CLOCK_MONOTONIC in
                                   // one look
@@ -37,7 +37,7 @@ struct net_report {
     uint64_t echoed_bytes;
 };
 
-// Starts the thread that looks at the clocks each millisecond. -1 and errno on failure, as all
+// Starts the thread that looks at the clocks each 5 ms. -1 and errno on failure, as all
 // *_start().
 int clock_watch_start(void);
 void clock_watch_reset(void); // forget the longest gap and jump
