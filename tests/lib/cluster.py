@@ -16,7 +16,26 @@ HOSTS, HOST_MIB = 2, 1536
 _PREFIX = "tests-"
 
 
-@functools.lru_cache(maxsize=None)
+def _once(make):
+    """Calls @make once; who asks again gets the same answer, or the same error at once instead of a second wait."""
+    answers = []
+
+    @functools.wraps(make)
+    def ask():
+        if not answers:
+            try:
+                answers.append((make(), None))
+            except Exception as error:  # also unittest.SkipTest
+                answers.append((None, error))
+        answer, error = answers[0]
+        if error is not None:
+            raise error
+        return answer
+
+    return ask
+
+
+@_once
 def testbed():
     """Up from the first question on until the run ends."""
     if os.geteuid() != 0:
@@ -28,7 +47,7 @@ def testbed():
     return bed
 
 
-@functools.lru_cache(maxsize=None)
+@_once
 def pool():
     """A pool on it, with the stock Debian guest as image `debian` and the freestanding one as `bare`."""
     made = pool_module.Pool(testbed(), HOSTS)
@@ -41,7 +60,7 @@ def pool():
     return made
 
 
-@functools.lru_cache(maxsize=None)
+@_once
 def guest_image():
     folder = pathlib.Path(os.environ.get("VMPOOL_CACHE", "/var/cache/vmpool")) / "guest-test"
     subprocess.run([PROJECT / "deploy" / "guest-image", "--output", folder], check=True, timeout=300,
