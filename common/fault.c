@@ -57,7 +57,7 @@ bool fault_point(const char *point)
     if (is_action(action, "kill"))
         (void)kill(getpid(), SIGKILL);
     else if (is_action(action, "stop"))
-        (void)kill(getpid(), SIGSTOP);
+        (void)raise(SIGSTOP); /* to this thread: sent to the process, another may take it first */
     else if (strncmp(action, "delay:", 6) == 0)
         wait_ms(strtol(action + 6, NULL, 10));
     return is_action(action, "drop");

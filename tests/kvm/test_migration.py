@@ -38,7 +38,7 @@ def check_guest(test, vmm, passes=15):
     test.assertNotIn(b"E", seen)
 
 
-def makes_progress(console, wait_s=10):
+def makes_progress(console, wait_s=2):
     """Whether passes still come once what was printed before is read away."""
     console.settimeout(0.05)
     try:
