@@ -27,6 +27,7 @@ static const struct field columns[] = {
     {"BOUND", "lower_bound", NULL, FIELD_NUMBER, FIELD_DASH},
     {"ABOVE IT", "above_bound_permille", NULL, FIELD_PERMILLE, 0},
     {"REFUSED", "refused", NULL, FIELD_NUMBER, 0},
+    {"MOVES", "moves", NULL, FIELD_NUMBER, FIELD_DASH},
     {"EMPTY", "empty_permille", NULL, FIELD_PERMILLE, 0},
     {"STRANDED CPU", "stranded_cpu_permille", NULL, FIELD_PERMILLE, 0},
     {"STRANDED MEM", "stranded_memory_permille", NULL, FIELD_PERMILLE, 0},
@@ -40,6 +41,8 @@ static const struct field lines[] = {
     {"Policy", "policy", NULL, FIELD_TEXT, 0},
     {"VMs placed", "placed", "vms", FIELD_NUMBER, 0},
     {"VMs refused", "refused", NULL, FIELD_NUMBER, 0},
+    {"VMs moved", "moves", NULL, FIELD_NUMBER, FIELD_OPTIONAL},
+    {"  their memory", "moved_mib", NULL, FIELD_MIB, FIELD_OPTIONAL},
     {"Peak hosts in use", "peak_hosts", NULL, FIELD_NUMBER, 0},
     {"  at second", "peak_at_s", NULL, FIELD_NUMBER, 0},
     {"Lower bound", "lower_bound", NULL, FIELD_NUMBER, FIELD_OPTIONAL},
@@ -105,6 +108,8 @@ static json_t *result_to_json(const char *policy, const struct sim_result *resul
     put(json, "vms", result->arrivals);
     put(json, "placed", result->placed);
     put(json, "refused", result->refused);
+    put(json, "moves", result->moves);
+    put(json, "moved_mib", (size_t)result->moved_mib);
     put(json, "hosts", result->hosts);
     put(json, "peak_hosts", result->peak_hosts);
     put(json, "peak_at_s", (size_t)result->peak_at_s);
@@ -169,6 +174,25 @@ static int read_hosts(struct invocation *call, struct simulation *simulation, st
     return 0;
 }
 
+/* "2%" or "0.5%" in permille. */
+static int read_moves(const struct invocation *call, uint32_t *permille_out, struct error *err)
+{
+    const char *text = invocation_option(call, "migrate");
+    unsigned whole = 0, tenth = 0;
+    int end = 0;
+    if (!text)
+        return 0;
+    bool read = (sscanf(text, "%3u%%%n", &whole, &end) == 1 && end && !text[end]) ||
+                (sscanf(text, "%3u.%1u%%%n", &whole, &tenth, &end) == 2 && end && !text[end]);
+    if (!read || whole > 100)
+        return error_set(err, ERROR_USAGE,
+                         "--migrate \"%s\": expected the share of running VMs that may move in an "
+                         "hour, as 2%% or 0.5%%",
+                         text);
+    *permille_out = whole * 10 + tenth;
+    return 0;
+}
+
 /* Sets @first and @last policy to run: one, or all of them. */
 static int read_policies(const struct invocation *call, enum sched_policy *first,
                          enum sched_policy *last, struct error *err)
@@ -213,6 +237,7 @@ static int run(struct invocation *call, struct error *err)
     progress_begin(&simulation.progress, call);
     int status = -1;
     if (read_hosts(call, &simulation, err) == 0 &&
+        read_moves(call, &simulation.config.moves_permille, err) == 0 &&
         trace_read(invocation_option(call, "trace"), &simulation.trace, err) == 0)
         status = run_policies(call, &simulation, err);
     trace_free(&simulation.trace);
@@ -251,6 +276,10 @@ const struct command command_simulate = {
              .value = "POLICY",
              .words = "pack|spread|balance|best|all",
              .help = "where VMs go: pack, spread, balance, best (default), or all side by side"},
+            {.name = "migrate",
+             .value = "SHARE",
+             .help = "let VMs move where one would fit no host otherwise: at most this share of "
+                     "those that run in any hour, as 2%"},
             {0}},
     .examples =
         (const struct example[]){

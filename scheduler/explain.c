@@ -123,17 +123,6 @@ struct survey {
     double nearest_cost;
 };
 
-static double relative_shortage(const struct query *query, const struct node *node, unsigned failed)
-{
-    double cost = 0;
-    for (int i = 0; i < FILTER_COUNT; i++) {
-        enum filter filter = (enum filter)(1 << i);
-        if (failed & FILTER_RESOURCES & filter)
-            cost += (double)shortage(query, node, filter) / (double)amount(&query->need, filter);
-    }
-    return cost;
-}
-
 static void survey_pool(struct survey *survey, const struct scheduler *pool,
                         const struct query *query)
 {
@@ -153,7 +142,7 @@ static void survey_pool(struct survey *survey, const struct scheduler *pool,
                 survey->easiest[index] = node;
             continue;
         }
-        double cost = relative_shortage(query, node, failed);
+        double cost = filter_shortage(query, node);
         if (!survey->nearest || cost < survey->nearest_cost) {
             survey->nearest = node;
             survey->nearest_cost = cost;

@@ -117,3 +117,16 @@ const char *filter_name(enum filter filter)
     }
     return "";
 }
+
+double filter_shortage(const struct query *query, const struct node *node)
+{
+    const struct sched_resources reserved = query_reserved(query, node);
+    double sum = 0;
+    for (int d = 0; d < DIMENSIONS; d++) {
+        uint64_t need = resource(&query->need, d), limit = resource(&node->limit, d);
+        uint64_t taken = resource(&reserved, d), left = limit > taken ? limit - taken : 0;
+        if (need > left)
+            sum += (double)(need - left) / (double)need;
+    }
+    return sum;
+}

@@ -43,3 +43,7 @@ const char *filter_name(enum filter filter);
 const struct sched_label *filter_missing_label(const struct query *query, const struct node *node);
 /* The VM of the request's group on @node, or NULL. */
 const struct vm *filter_group_member(const struct query *query, const struct node *node);
+
+/* How much of what it needs the VM would lack on @node: 0 where its size fits, 1 for each dimension
+ * of which nothing is free. */
+double filter_shortage(const struct query *query, const struct node *node);

@@ -77,6 +77,7 @@ static void free_labels(struct label *labels, size_t count)
 
 static void free_vm(struct vm *vm)
 {
+    free(vm->selector);
     free(vm->name);
     free(vm);
 }
@@ -386,6 +387,51 @@ static struct vm *add_vm(struct scheduler *pool, const char *name, struct error 
     return vm;
 }
 
+/* A copy of the request's selector in one allocation; *out is NULL for none. */
+static int copy_selector(const struct sched_request *request, struct sched_label **out,
+                         struct error *err)
+{
+    size_t count = request->selector_count, bytes = count * sizeof **out;
+    *out = NULL;
+    for (size_t i = 0; i < count; i++)
+        bytes += strlen(request->selector[i].key) + strlen(request->selector[i].value) + 2;
+    if (count == 0)
+        return 0;
+    struct sched_label *copy = malloc(bytes);
+    if (!copy)
+        return error_set(err, ERROR_FAILED, "out of memory for a selector");
+    char *text = (char *)(copy + count);
+    for (size_t i = 0; i < count; i++) {
+        copy[i].key = text;
+        text = stpcpy(text, request->selector[i].key) + 1;
+        copy[i].value = text;
+        text = stpcpy(text, request->selector[i].value) + 1;
+    }
+    *out = copy;
+    return 0;
+}
+
+struct sched_request pool_request_of(const struct vm *vm)
+{
+    return (struct sched_request){
+        .vm = vm->name,
+        .need = vm->need,
+        .selector = vm->selector,
+        .selector_count = vm->selector_count,
+        .anti_affinity_group = vm->group ? vm->group->name : NULL,
+    };
+}
+
+void pool_move_vm(struct scheduler *pool, struct vm *vm, struct node *node)
+{
+    struct node *old = vm->node;
+    leave_node(vm);
+    if (old != node)
+        reindex_node(pool, old);
+    enter_node(node, vm);
+    reindex_node(pool, node);
+}
+
 int scheduler_place(struct scheduler *pool, const struct sched_request *request,
                     const char *node_name, struct error *err)
 {
@@ -402,13 +448,19 @@ int scheduler_place(struct scheduler *pool, const struct sched_request *request,
     if (!vm)
         return -1;
     struct group *group = NULL;
-    if (ensure_group(pool, request->anti_affinity_group, &group, err) < 0) {
+    struct sched_label *selector = NULL;
+    if (copy_selector(request, &selector, err) < 0 ||
+        ensure_group(pool, request->anti_affinity_group, &group, err) < 0) {
+        free(selector);
         if (!vm->node) {
             name_map_remove(&pool->vm_names, vm->name);
             free_vm(vm);
         }
         return -1;
     }
+    free(vm->selector);
+    vm->selector = selector;
+    vm->selector_count = request->selector_count;
     if (vm->group != group) {
         leave_group(pool, vm);
         if (group)

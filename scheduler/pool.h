@@ -36,6 +36,8 @@ struct vm {
     char *name;
     struct node *node;
     struct sched_resources need;
+    struct sched_label *selector; /* one allocation with its texts */
+    size_t selector_count;
     struct group *group; /* of anti-affinity; NULL: none */
     struct vm *next, *previous;
     struct vm *group_next, *group_previous;
@@ -62,6 +64,10 @@ struct node *pool_find_node(const struct scheduler *pool, const char *name);
 struct vm *pool_find_vm(const struct scheduler *pool, const char *name);
 /* NULL for no group, and for one without members. */
 struct group *pool_find_group(const struct scheduler *pool, const char *name);
+/* What the VM would ask for if it had to be placed again. */
+struct sched_request pool_request_of(const struct vm *vm);
+/* Moves a VM that is placed. */
+void pool_move_vm(struct scheduler *pool, struct vm *vm, struct node *node);
 /* One bit for a label: what a node's bits lack, the node lacks. */
 uint64_t label_bit(const char *key, const char *value);
 /* The value a node's label has, or NULL. */

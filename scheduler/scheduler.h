@@ -118,3 +118,26 @@ void sched_decision_free(struct sched_decision *decision);
 /* Sum of the reservations on a node. */
 int scheduler_reserved(const struct scheduler *scheduler, const char *node,
                        struct sched_resources *reserved, struct error *err);
+
+/* ---- planning: nothing is changed, the caller decides ---- */
+
+struct sched_move {
+    const char *vm; /* these names live as long as the VM and the nodes do */
+    const char *from;
+    const char *to;
+    uint64_t memory_mib; /* to be copied, each page at least once */
+};
+
+struct sched_plan {
+    const char *node; /* where the request fits once the moves are made */
+    struct sched_move *moves;
+    size_t count;
+};
+
+/* For a request that fits nowhere: the fewest moves of VMs between hosts (at most @move_max) found
+ * after which it fits; each VM that moves keeps its own rules. Made in order, each fits where it
+ * goes. Looks at the hosts that are closest to fitting, so it may miss a plan, and costs O(N).
+ * ERROR_NO_CAPACITY where none was found. Free @plan with sched_plan_free(). */
+int scheduler_make_room(struct scheduler *scheduler, const struct sched_request *request,
+                        size_t move_max, struct sched_plan *plan, struct error *err);
+void sched_plan_free(struct sched_plan *plan);

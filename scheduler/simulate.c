@@ -12,6 +12,7 @@
 
 #define SAMPLE_DEFAULT_S 3600
 #define PROGRESS_EVERY   1024
+#define MOVES_WINDOW_S   3600
 
 struct simulation {
     const struct sim_config *config;
@@ -22,6 +23,7 @@ struct simulation {
     uint64_t demand[DIMENSIONS];
     uint64_t next_sample_s;
     size_t sample_space;
+    struct departures recent_moves; /* when each stops counting: an hour after it was made */
 };
 
 static void vm_name(size_t number, char out[24])
@@ -153,6 +155,47 @@ static const struct node *decide(struct simulation *sim, const struct query *que
     return best;
 }
 
+/* How many VMs may move now. */
+static size_t moves_left(struct simulation *sim, uint64_t now_s)
+{
+    struct departure oldest;
+    while (departures_first(&sim->recent_moves, &oldest) && oldest.time_s <= now_s)
+        departures_drop(&sim->recent_moves);
+    size_t allowed = sim->pool->vm_names.count * sim->config->moves_permille / 1000;
+    return allowed > sim->recent_moves.count ? allowed - sim->recent_moves.count : 0;
+}
+
+/* Moves VMs so that the request fits; NULL without error: there is no way. */
+static const struct node *make_room(struct simulation *sim, const struct query *query,
+                                    uint64_t now_s, struct error *err)
+{
+    struct sched_plan plan;
+    struct error refusal = ERROR_INIT;
+    const struct departure end = {now_s + MOVES_WINDOW_S, 0};
+    size_t left = moves_left(sim, now_s);
+    if (left == 0)
+        return NULL;
+    if (scheduler_make_room(sim->pool, query->request, left, &plan, &refusal) < 0) {
+        if (refusal.kind != ERROR_NO_CAPACITY)
+            *err = refusal;
+        return NULL;
+    }
+    const struct node *node = pool_find_node(sim->pool, plan.node);
+    for (size_t i = 0; i < plan.count; i++) {
+        struct vm *vm = pool_find_vm(sim->pool, plan.moves[i].vm);
+        struct node *to = pool_find_node(sim->pool, plan.moves[i].to);
+        sim->hosts_used += to->vm_count == 0;
+        pool_move_vm(sim->pool, vm, to);
+        sim->hosts_used -= pool_find_node(sim->pool, plan.moves[i].from)->vm_count == 0;
+        sim->result->moves++;
+        sim->result->moved_mib += plan.moves[i].memory_mib;
+        if (departures_add(&sim->recent_moves, &end, err) < 0)
+            node = NULL;
+    }
+    sched_plan_free(&plan);
+    return node;
+}
+
 /* A new host for what fits no other; NULL without error: it does not fit that one either. */
 static const struct node *grow(struct simulation *sim, const struct query *query, struct error *err)
 {
@@ -177,7 +220,9 @@ static int arrive(struct simulation *sim, const struct sim_arrival *arrival, siz
     if (query_init(&query, sim->pool, &request, err) < 0)
         return -1;
     const struct node *node = decide(sim, &query);
-    if (!node && sim->config->host_count == 0)
+    if (!node && sim->config->moves_permille)
+        node = make_room(sim, &query, arrival->arrival_s, err);
+    if (!node && err->kind == ERROR_NONE && sim->config->host_count == 0)
         node = grow(sim, &query, err);
     if (!node && err->kind != ERROR_NONE)
         return -1;
@@ -268,6 +313,7 @@ int simulate(const struct sim_config *config, const struct sim_arrival *arrivals
         status = run(&sim, arrivals, count, err);
     scheduler_free(sim.pool);
     departures_free(&sim.departures);
+    departures_free(&sim.recent_moves);
     if (status < 0)
         sim_result_free(result);
     return status;

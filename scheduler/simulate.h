@@ -25,8 +25,11 @@ struct sim_config {
     struct sched_resources host;  /* capacity of each host, unless @hosts says otherwise */
     const struct sim_host *hosts; /* NULL: @host_count alike */
     size_t host_count;            /* 0: the pool starts empty and grows by a host where none fits */
-    uint64_t sample_s;            /* how often the pool is looked at; 0: every hour */
-    uint64_t (*now_ns)(void);     /* NULL: decisions are not timed */
+    /* VMs that may move in any hour, of those that run; they move only where a VM would fit no
+     * host otherwise. 0: none move. */
+    uint32_t moves_permille;
+    uint64_t sample_s;        /* how often the pool is looked at; 0: every hour */
+    uint64_t (*now_ns)(void); /* NULL: decisions are not timed */
     void (*progress)(void *context, size_t done, size_t total); /* NULL: none */
     void *progress_context;
 };
@@ -44,6 +47,8 @@ struct sim_sample {
 
 struct sim_result {
     size_t arrivals, placed, refused;
+    size_t moves;
+    uint64_t moved_mib;
     size_t peak_hosts; /* most hosts in use at once */
     uint64_t peak_at_s;
     size_t hosts;       /* there are at the end */
