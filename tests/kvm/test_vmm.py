@@ -168,8 +168,9 @@ class ControlSocket(unittest.TestCase):
                     alive += client.status().state == RUNNING
                 except OSError:
                     pass
-                client.close()
             self.assertEqual(alive, 31)
+            for client in many:
+                client.close()
             self.assertEqual(vmm.control.status().state, RUNNING)
             Control(vmm.folder / "control").status()
 
