@@ -32,8 +32,9 @@ struct migration_source {
     uint32_t round, attempt; /* attempt: number of the pause */
     uint64_t round_bytes;    /* of page streams when the round began */
     uint64_t round_sent, round_zero;
+    uint64_t round_by[CODECS]; /* of round_sent, by codec */
     int64_t round_ns;
-    uint64_t bandwidth; /* bytes a second */
+    uint64_t bandwidth; /* bytes of pages a second */
     uint64_t remaining; /* dirty pages */
     bool greeted, logging, paused;
     struct pause_times {
