@@ -25,7 +25,7 @@ struct batch {
 struct packer {
     struct packer_options options;
     struct page_cache *cache; /* of this round */
-    bool calm, plain;
+    bool calm;
     struct codec_memory *memory;
     struct packed out;
 
@@ -111,7 +111,7 @@ static void gather(struct packer *packer, uint64_t pages)
 static void sample(struct packer *packer)
 {
     uint64_t took_ns = 0;
-    if (!packer->calm || packer->plain || packer->data.pages < SAMPLE_PAGES)
+    if (!packer->calm || packer->data.pages < SAMPLE_PAGES)
         return;
     enum codec codec = codec_meter_sample(packer->options.meter);
     if (codec == CODEC_NONE)
@@ -124,7 +124,7 @@ static void sample(struct packer *packer)
 
 static bool wants_to_compress(const struct packer *packer)
 {
-    return packer->chosen != CODEC_NONE && packer->skip == 0 && !packer->plain;
+    return packer->chosen != CODEC_NONE && packer->skip == 0;
 }
 
 /* After a frame that got no smaller some are not tried, each time twice as many. */
@@ -227,7 +227,7 @@ static const struct packed *add_fill(struct packer *packer, uint64_t page, uint6
 const struct packed *packer_add(struct packer *packer, uint64_t page)
 {
     uint64_t word;
-    if (packer->options.compress != MIGRATION_COMPRESS_OFF && !packer->plain &&
+    if (packer->options.compress != MIGRATION_COMPRESS_OFF &&
         page_is_filled(packer->options.ram + page * PAGE_BYTES, &word))
         return add_fill(packer, page, word);
     uint8_t *copy = packer->cache ? page_cache_find(packer->cache, page) : NULL;
@@ -272,11 +272,10 @@ void packer_note_sent(struct packer *packer, uint64_t send_ns, uint64_t waited_n
     codec_meter_note_sent(packer->options.meter, &packer->sent);
 }
 
-void packer_begin_round(struct packer *packer, struct page_cache *cache, bool calm, bool plain)
+void packer_begin_round(struct packer *packer, struct page_cache *cache, bool calm)
 {
-    packer->cache = plain ? NULL : cache;
+    packer->cache = cache;
     packer->calm = calm;
-    packer->plain = plain;
     enum codec codec = codec_meter_now(packer->options.meter);
     uint32_t ratio = codec_meter_ratio(packer->options.meter, codec);
     packer->ratio = codec == CODEC_NONE || ratio == 0 ? CHOICE_RATIO_ONE : ratio;

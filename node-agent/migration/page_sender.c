@@ -245,7 +245,7 @@ static int send_round(struct page_stream *stream, struct error *err)
     struct page_sender *sender = stream->sender;
     const struct page_round *round = &sender->round;
     struct piece piece;
-    packer_begin_round(stream->frame->packer, sender->round_cache, round->clear, round->plain);
+    packer_begin_round(stream->frame->packer, sender->round_cache, round->clear);
     while (claim(sender, &piece)) {
         if (round->clear &&
             sender->guest->ops->dirty_clear(sender->guest->self, round->bitmap, piece.first,
@@ -381,16 +381,20 @@ static void begin_cache(struct page_sender *sender, const struct page_round *rou
     uint64_t ram_bytes = sender->guest->ram_bytes;
     struct error ignored = ERROR_INIT; /* without memory for it all goes on, if slower */
     sender->round_cache = NULL;
-    if (round->first || sender->compress == MIGRATION_COMPRESS_OFF)
-        return;
-    if (round->plain && sender->cache)
-        page_cache_clear(sender->cache);
-    if (round->plain)
+    if (round->first || sender->no_deltas || sender->compress == MIGRATION_COMPRESS_OFF)
         return;
     if (!sender->cache && round->clear)
         sender->cache = page_cache_new(ram_bytes, page_cache_bytes(ram_bytes), &ignored);
     if (sender->cache && page_cache_begin_round(sender->cache, round->bitmap, !round->clear))
         sender->round_cache = sender->cache;
+}
+
+void page_sender_forget(struct page_sender *sender)
+{
+    sender->no_deltas = true;
+    sender->round_cache = NULL;
+    page_cache_free(sender->cache);
+    sender->cache = NULL;
 }
 
 void page_sender_begin_round(struct page_sender *sender, const struct page_round *round)

@@ -35,7 +35,6 @@ struct page_round {
     const uint64_t *bitmap; /* unchanged until the round is over */
     bool clear; /* re-protect pages before they are read; not while the guest is stopped */
     bool first; /* nothing was sent before: zero pages and holes need not be */
-    bool plain; /* the target cannot take encoded pages, or no longer has what it had */
 };
 
 struct page_sender {
@@ -44,6 +43,7 @@ struct page_sender {
     int stop_fd; /* eventfd: readable once threads shall end */
     int wake_fd; /* eventfd of the engine, written when a round has been sent or a thread failed */
     enum migration_compress compress; /* set before page_sender_start() */
+    bool no_deltas;                   /* the target may lack what was sent before */
     struct codec_meter meter;
     unsigned count;
     struct page_stream streams[MIGRATION_STREAMS_MAX];
@@ -70,6 +70,9 @@ int page_sender_start(struct page_sender *sender, struct error *err);
 void page_sender_stop(struct page_sender *sender);
 /* After page_sender_stop(). */
 void page_sender_destroy(struct page_sender *sender);
+
+/* The target has thrown pages away: none is sent any more as what changed. Between rounds. */
+void page_sender_forget(struct page_sender *sender);
 
 void page_sender_begin_round(struct page_sender *sender, const struct page_round *round);
 /* 1: the round has been handed to the kernel, 0: not yet, -1: a thread failed. */
