@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "node-agent/migration/channel.h"
+#include "node-agent/migration/link_model.h"
 #include "node-agent/migration/migration.h"
 #include "node-agent/migration/page_sender.h"
 #include "node-agent/migration/policy.h"
@@ -34,8 +35,9 @@ struct migration_source {
     uint64_t round_sent, round_zero;
     uint64_t round_by[CODECS]; /* of round_sent, by codec */
     int64_t round_ns;
-    uint64_t bandwidth; /* bytes of pages a second */
-    uint64_t remaining; /* dirty pages */
+    struct link_model link; /* of bytes of pages */
+    uint64_t rehearsed_us;  /* what saving and loading a machine state took at the target */
+    uint64_t remaining;     /* dirty pages */
     bool greeted, logging, paused;
     struct pause_times {
         int64_t begin, stopped, saved, ready, go;

@@ -27,7 +27,7 @@
 #define GOODBYE_NS       1000000000 /* for CANCEL to leave */
 #define PAUSES_MAX       5u         /* that led to nothing, before giving up */
 #define FIXED_US         2000u      /* first guess of a pause without its pages */
-#define BANDWIDTH_BYTES  65536u     /* a smaller round says nothing of the bandwidth */
+#define SPEED_BYTES      1048576u   /* on the wire; a smaller round says nothing of its speed */
 #define VERIFY_MARGIN_NS 100000000
 #define HASH_THREADS     2u
 
@@ -140,16 +140,12 @@ static int end_round(struct migration_source *source, struct error *err)
     source->remaining = round.dirtied_pages;
     source->round_sent += round.pages_sent;
     source->round_zero += round.pages_zero;
-    if (round.page_bytes < BANDWIDTH_BYTES) {
-        source_note_rtt(source, us);
-    } else { /* of pages, not of what they were encoded to: dirty memory is counted in pages, too */
-        uint64_t now = round.page_bytes * 1000000 / us;
-        source->bandwidth = source->bandwidth ? (source->bandwidth + now) / 2 : now;
-    }
+    /* Of pages, not of what they were encoded to: dirty memory is counted in pages, too. */
+    link_model_note(&source->link, round.page_bytes, us);
     report_add_round(&source->report, &round);
     struct migration_progress *progress = report_edit(&source->report);
     progress->dirty_bps = round.dirtied_pages * PAGE_BYTES * 8 * 1000000 / us;
-    if (round.wire_bytes >= BANDWIDTH_BYTES)
+    if (round.wire_bytes >= SPEED_BYTES || progress->bandwidth_bps == 0)
         progress->bandwidth_bps = round.wire_bytes * 8 * 1000000 / us;
     report_done(&source->report);
     source_report_counters(source);
@@ -183,6 +179,13 @@ static enum step give_up_text(struct migration_source *source, const struct poli
     return STEP_FAIL;
 }
 
+/* A pause without its pages: the latency of the last round, the state saved here and loaded there
+ * as the target rehearsed it, and the words READY and GO. */
+static uint64_t fixed_us(const struct migration_source *source)
+{
+    return FIXED_US + source->link.latency_us + source->rehearsed_us + 2 * source->rtt_us;
+}
+
 static enum step step_decide(struct migration_source *source, struct error *err)
 {
     const struct migration_limits *limits = &source->options.limits;
@@ -192,9 +195,9 @@ static enum step step_decide(struct migration_source *source, struct error *err)
         .round = source->round,
         .elapsed_ms = now.elapsed_us / 1000,
         .remaining_bytes = source->remaining * PAGE_BYTES,
-        .bandwidth = source->bandwidth ? source->bandwidth : UINT64_MAX, /* all was zeros */
+        .bandwidth = source->link.rate ? source->link.rate : UINT64_MAX, /* all was zeros */
         .dirty = now.dirty_bps / 8,
-        .fixed_us = FIXED_US + 2 * source->rtt_us,
+        .fixed_us = fixed_us(source),
         .limit_us = limits->downtime_limit_ms * 1000,
         .timeout_ms = limits->timeout_ms,
         .pauses_failed = now.pauses_failed,

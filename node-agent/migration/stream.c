@@ -51,6 +51,7 @@
  *     GO          argument: epoch; payload: u32 attempt, u32 0. The source has given up: run
  *     CANCEL      throw everything away
  *   target -> source
+ *     REHEARSED   argument: microseconds that saving and loading its own, empty machine state took
  *     ROUND_DONE  argument: round; all page connections have reached its end
  *     READY       argument: attempt; payload: times. Loaded and verified, waiting for GO
  *     RUNNING     argument: epoch; payload: times
@@ -144,6 +145,7 @@ static const struct shape {
     {FRAME_GO, PATH_TO_TARGET, 8, 8},
     {FRAME_CANCEL, PATH_TO_TARGET, 0, 0},
     {FRAME_ROUND_DONE, PATH_TO_SOURCE, 0, 0},
+    {FRAME_REHEARSED, PATH_TO_SOURCE, 0, 0},
     {FRAME_READY, PATH_TO_SOURCE, STREAM_TIMES_BYTES, STREAM_TIMES_BYTES},
     {FRAME_RUNNING, PATH_TO_SOURCE, STREAM_TIMES_BYTES, STREAM_TIMES_BYTES},
     {FRAME_ANNOUNCED, PATH_TO_SOURCE, 0, 0},

@@ -45,6 +45,7 @@ enum frame_type {
     FRAME_RUNNING = 34,
     FRAME_ANNOUNCED = 35,
     FRAME_FAILED = 36,
+    FRAME_REHEARSED = 37,
 };
 
 /* Who may send what: a frame on the wrong path is refused. */
