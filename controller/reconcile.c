@@ -45,7 +45,8 @@ static enum reconcile_action decide_owner(const struct reconcile_view *view)
     case VMPOOL__VM_STATE__VM_FAILED:
         return should_run(view->phase) ? RECONCILE_FAILED : RECONCILE_NOTHING;
     case VMPOOL__VM_STATE__VM_GAVE_UP:
-        return RECONCILE_TAKE_BACK;
+        /* Where the VM has ended, it may have run at the target: this copy is of the past. */
+        return should_run(view->phase) ? RECONCILE_TAKE_BACK : RECONCILE_DISCARD;
     default:
         return RECONCILE_NOTHING;
     }
@@ -93,8 +94,9 @@ static void discard(struct controller *controller, struct claim *claim)
                   claim->node->stored->name, (unsigned long long)claim->said->epoch,
                   (unsigned long long)vm->stored->epoch);
     claim->told_ms = now_ms;
-    /* On the VM's own node only what is below its epoch may go. */
-    bool owner = claim->node == vm_node(controller, vm);
+    /* On the VM's own node only what is below its epoch may go, or what will never run again. */
+    bool owner = claim->node == vm_node(controller, vm) &&
+                 claim->said->state != VMPOOL__VM_STATE__VM_GAVE_UP;
     send_action(controller, claim->node, vm->stored->spec->id,
                 VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD,
                 owner ? vm->stored->epoch - 1 : vm->stored->last_epoch);
