@@ -163,6 +163,9 @@ int validate_limits(const Vmpool__MigrationLimits *limits, struct error *err)
         return error_set(err, ERROR_USAGE, "a migration has at most 64 streams");
     if (limits->timeout_ms > 7 * DAY_MS)
         return error_set(err, ERROR_USAGE, "a migration's timeout is at most 7 days");
+    if (!protobuf_c_enum_descriptor_get_value(&vmpool__migration_compress__descriptor,
+                                              (int)limits->compress))
+        return error_set(err, ERROR_USAGE, "a migration compresses auto, off, lz4 or zstd");
     if (limits->unencrypted)
         return error_set(err, ERROR_USAGE, "migrations in a pool are always encrypted");
     return 0;

@@ -1,4 +1,6 @@
 /* cmd_vm_migrate.c: poolctl vm migrate. */
+#include <string.h>
+
 #include "poolctl/ask.h"
 #include "poolctl/commands.h"
 #include "poolctl/job.h"
@@ -23,6 +25,16 @@ static int find_source(struct session *session, const char *name, char *node, si
     return 0;
 }
 
+static Vmpool__MigrationCompress read_compress(const struct invocation *call)
+{
+    static const char *const words[] = {"auto", "off", "lz4", "zstd"};
+    const char *word = invocation_option(call, "compress"); /* one of these, or NULL */
+    for (int i = 1; word && i < (int)(sizeof(words) / sizeof(words[0])); i++)
+        if (strcmp(word, words[i]) == 0)
+            return (Vmpool__MigrationCompress)i;
+    return VMPOOL__MIGRATION_COMPRESS__COMPRESS_AUTO;
+}
+
 static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *limits,
                        struct error *err)
 {
@@ -39,6 +51,7 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
                          "--downtime-limit: no migration is without any pause; "
                          "give at least 1ms");
     limits->streams = (uint32_t)streams;
+    limits->compress = read_compress(call);
     return 0;
 }
 
@@ -95,6 +108,11 @@ const struct command command_vm_migrate = {
             {.name = "streams",
              .value = "N",
              .help = "TCP connections to send over (default: chosen by the engine)"},
+            {.name = "compress",
+             .value = "HOW",
+             .words = "auto|off|lz4|zstd",
+             .help = "compress pages: where it is faster (auto, the default), never, or always "
+                     "with one codec"},
             {.name = "verify", .help = "compare RAM and device state of both sides in the pause"},
             {.name = "no-throttle",
              .help = "never slow the guest: fail where it writes faster than the link carries"},

@@ -58,6 +58,36 @@ static int put_plain(struct page_inlet *inlet, const struct run *runs, unsigned 
     return channel_read(&inlet->channel, parts, count, err);
 }
 
+/* An encoded frame is taken whole into the in buffer (plain) or opened to one of its own. */
+static int put_encoded(struct page_inlet *inlet, const struct frame *frame,
+                       const uint8_t *sealed_data, const struct run *runs, uint64_t pages,
+                       struct error *err)
+{
+    struct channel *channel = &inlet->channel;
+    size_t size = frame->length - frame->runs * STREAM_RUN_BYTES;
+    if (!inlet->codec)
+        inlet->codec = codec_memory_new(err);
+    if (!inlet->codec)
+        return -1;
+    const uint8_t *data = sealed_data;
+    if (sealed_data) {
+        if (!inlet->encoded)
+            inlet->encoded = malloc(STREAM_PAYLOAD_MAX);
+        if (!inlet->encoded)
+            return error_set(err, ERROR_FAILED, "out of memory for an encoded frame");
+        if (seal_update(channel->open, sealed_data, size, inlet->encoded, err) < 0)
+            return -1;
+        data = inlet->encoded;
+    } else {
+        if (channel_need(channel, size, true, err) <= 0)
+            return -1;
+        data = channel->in + channel->in_start;
+        channel->in_start += size;
+    }
+    return codec_decode(inlet->codec, frame, data, size, runs, pages, inlet->receiver->guest->ram,
+                        err);
+}
+
 /* Pages of @runs; the table has been read and, where sealed, opened. */
 static int take_pages(struct page_inlet *inlet, const struct frame *frame, const uint8_t *table,
                       const uint8_t *sealed_data, struct error *err)
@@ -76,6 +106,8 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
     for (unsigned i = 0; i < frame->runs; i++)
         touch(receiver, runs[i]);
     atomic_fetch_add(&receiver->pages_received, pages);
+    if (frame->codec != CODEC_NONE)
+        return put_encoded(inlet, frame, sealed_data, runs, pages, err);
     return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
                        : put_plain(inlet, runs, frame->runs, err);
 }
@@ -192,6 +224,10 @@ void page_receiver_stop(struct page_receiver *receiver)
         if (inlet->started)
             (void)pthread_join(inlet->thread, NULL);
         channel_close(&inlet->channel);
+        codec_memory_free(inlet->codec);
+        free(inlet->encoded);
+        inlet->codec = NULL;
+        inlet->encoded = NULL;
         inlet->started = false;
     }
     free(receiver->touched);

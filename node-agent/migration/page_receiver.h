@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "node-agent/migration/channel.h"
+#include "node-agent/migration/codec.h"
 #include "node-agent/migration/guest.h"
 #include "node-agent/migration/migration.h"
 
@@ -18,7 +19,9 @@ struct page_inlet {
     struct channel channel;
     pthread_t thread;
     bool connected, started;
-    _Atomic uint32_t round; /* whose end was reached */
+    struct codec_memory *codec; /* made with the first encoded frame; so is */
+    uint8_t *encoded;           /* room for one, opened */
+    _Atomic uint32_t round;     /* whose end was reached */
 };
 
 struct page_receiver {

@@ -27,6 +27,7 @@
 #define GOODBYE_NS       1000000000 /* for CANCEL to leave */
 #define PAUSES_MAX       5u         /* that led to nothing, before giving up */
 #define FIXED_US         2000u      /* first guess of a pause without its pages */
+#define SPEED_BYTES      1048576u   /* on the wire; a smaller round says nothing of its speed */
 #define VERIFY_MARGIN_NS 100000000
 #define HASH_THREADS     2u
 
@@ -55,6 +56,7 @@ void source_report_counters(struct migration_source *source)
     progress->wire_bytes = page_sender_bytes(&source->sender) + atomic_load(&source->control.sent);
     progress->pages_sent = sent;
     progress->pages_zero = zero;
+    progress->page_bytes = sent * PAGE_BYTES;
     progress->remaining_bytes = left * PAGE_BYTES;
     progress->round = source->round;
     report_done(&source->report);
@@ -100,6 +102,24 @@ static void begin_round(struct migration_source *source)
     page_sender_begin_round(&source->sender, &round);
 }
 
+/* How the pages of the round were encoded. */
+static void count_codecs(struct migration_source *source, struct migration_round *round)
+{
+    uint64_t most = 0;
+    for (unsigned codec = 0; codec < CODECS; codec++) {
+        uint64_t pages = atomic_load(&source->sender.pages_by[codec]);
+        uint64_t now = pages - source->round_by[codec];
+        source->round_by[codec] = pages;
+        if (codec == CODEC_DELTA)
+            round->pages_delta = now;
+        if (now > most) {
+            most = now;
+            round->codec = (uint8_t)codec;
+        }
+    }
+    round->page_bytes = round->pages_sent * PAGE_BYTES;
+}
+
 /* The round is with the target: takes its statistics and collects what was dirtied meanwhile. */
 static int end_round(struct migration_source *source, struct error *err)
 {
@@ -116,14 +136,17 @@ static int end_round(struct migration_source *source, struct error *err)
         .duration_us = us,
         .dirtied_pages = bitmap_count(source->bitmap, pages),
     };
+    count_codecs(source, &round);
     source->remaining = round.dirtied_pages;
     source->round_sent += round.pages_sent;
     source->round_zero += round.pages_zero;
-    link_model_note(&source->link, round.wire_bytes, us);
+    /* Of pages, not of what they were encoded to: dirty memory is counted in pages, too. */
+    link_model_note(&source->link, round.page_bytes, us);
     report_add_round(&source->report, &round);
     struct migration_progress *progress = report_edit(&source->report);
     progress->dirty_bps = round.dirtied_pages * PAGE_BYTES * 8 * 1000000 / us;
-    progress->bandwidth_bps = source->link.rate * 8;
+    if (round.wire_bytes >= SPEED_BYTES || progress->bandwidth_bps == 0)
+        progress->bandwidth_bps = round.wire_bytes * 8 * 1000000 / us;
     report_done(&source->report);
     source_report_counters(source);
     return 0;

@@ -22,6 +22,9 @@ static void fill_round(Vmpool__MigrationRound *round, const struct migration_rou
     round->wire_bytes = from->wire_bytes;
     round->duration_us = from->duration_us;
     round->dirtied_pages = from->dirtied_pages;
+    round->page_bytes = from->page_bytes;
+    round->pages_delta = from->pages_delta;
+    round->codec = (Vmpool__MigrationCodec)from->codec;
 }
 
 void migrate_progress_fill(struct progress_message *message, struct migration_progress *from)
@@ -35,6 +38,7 @@ void migrate_progress_fill(struct progress_message *message, struct migration_pr
     progress->wire_bytes = from->wire_bytes;
     progress->pages_sent = from->pages_sent;
     progress->pages_zero = from->pages_zero;
+    progress->page_bytes = from->page_bytes;
     progress->remaining_bytes = from->remaining_bytes;
     progress->dirty_bps = from->dirty_bps;
     progress->bandwidth_bps = from->bandwidth_bps;
@@ -70,5 +74,6 @@ struct migration_limits migrate_limits(const Vmpool__MigrationLimits *limits)
                                      .unencrypted = limits->unencrypted,
                                      .timeout_ms = limits->timeout_ms,
                                      .no_throttle = limits->no_throttle,
-                                     .stall_timeout_ms = limits->stall_timeout_ms};
+                                     .stall_timeout_ms = limits->stall_timeout_ms,
+                                     .compress = (enum migration_compress)limits->compress};
 }
