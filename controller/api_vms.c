@@ -113,6 +113,7 @@ int api_vm_create(struct controller *controller, struct api_call *call, struct e
     if (!create->stopped || create->dry_run) {
         Vmpool__Placement *placement = NULL;
         struct placement_question question = question_of(stored, create->on_node);
+        question.adds = true;
         bool fits = placement_choose(controller, &question, &placement, err) != NULL;
         if (create->dry_run || (!fits && !nodes_settling(controller))) {
             /* Who only asks is told why and why not; who orders is refused with a reason. */

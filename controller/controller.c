@@ -23,6 +23,7 @@
 #include "controller/nodes.h"
 #include "controller/outbox.h"
 #include "controller/pb.h"
+#include "controller/rebalance.h"
 #include "controller/requests.h"
 #include "controller/streams.h"
 #include "controller/vms.h"
@@ -75,6 +76,7 @@ static void on_tick(void *context)
     requests_check(controller);
     api_prune(controller);
     keys_prune(controller, (uint64_t)clock_wall_ms());
+    rebalance_check(controller);
 }
 
 /* ---- the link ---- */
@@ -290,6 +292,7 @@ struct controller *controller_open(const struct config *config, struct loop *loo
     controller->outbox = outbox_new();
     controller->keys = keys_new();
     controller->api = api_new();
+    controller->rebalance = rebalance_new();
     controller->complaints = mem_new(COMPLAINTS * sizeof *controller->complaints);
     if (open_state_dir(config, err) < 0 || start(controller, err) < 0) {
         controller_close(controller);
@@ -320,5 +323,6 @@ void controller_close(struct controller *controller)
     scheduler_free(controller->scheduler);
     store_close(controller->store);
     free(controller->complaints);
+    free(controller->rebalance);
     free(controller);
 }

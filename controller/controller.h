@@ -31,6 +31,7 @@ struct console;
 struct images;
 struct keys;
 struct outbox;
+struct rebalance;
 struct request;
 struct stream;
 
@@ -46,6 +47,7 @@ struct controller {
     struct loop_source *turn_end; /* set while something waits for the end of the turn */
     bool store_failed;            /* whoever runs the loop closes this one and opens another */
     int64_t started_wall_ms;
+    struct rebalance *rebalance;
     int64_t checked_ms; /* when nodes were last looked at */
 
     struct node *nodes; /* by age */

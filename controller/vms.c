@@ -172,6 +172,8 @@ uint64_t vm_grant_epoch(struct controller *controller, struct vm *vm)
 void vm_set_owner(struct controller *controller, struct vm *vm, const struct node *node,
                   uint64_t epoch)
 {
+    if (vm->stored->node_id[0] && strcmp(vm->stored->node_id, node->stored->id) != 0)
+        vm->moved_ms = clock_monotonic_ms();
     pb_set(&vm->stored->node_id, node->stored->id);
     vm->stored->epoch = epoch;
     if (vm_has_local_disks(vm))

@@ -26,6 +26,7 @@ struct vm {
     Vmpool__Store__Vm *stored;
     struct job *job; /* that works on it now; NULL: none */
     struct claim *claims;
+    int64_t moved_ms;        /* monotonic; when it last changed its node; 0: not since we run */
     struct node *counted_on; /* whose node->vms counts it */
 };
 
