@@ -23,6 +23,7 @@
 #include "controller/nodes.h"
 #include "controller/outbox.h"
 #include "controller/pb.h"
+#include "controller/pool_cpu.h"
 #include "controller/rebalance.h"
 #include "controller/requests.h"
 #include "controller/streams.h"
@@ -291,6 +292,7 @@ struct controller *controller_open(const struct config *config, struct loop *loo
     controller->next_request = 1ull << 63 | (uint64_t)controller->started_wall_ms << 16;
     controller->outbox = outbox_new();
     controller->keys = keys_new();
+    controller->cpu = pool_cpu_new();
     controller->api = api_new();
     controller->rebalance = rebalance_new();
     controller->complaints = mem_new(COMPLAINTS * sizeof *controller->complaints);
@@ -319,6 +321,7 @@ void controller_close(struct controller *controller)
     images_close(controller->images);
     api_free(controller->api);
     keys_free(controller->keys);
+    pool_cpu_free(controller->cpu);
     outbox_free(controller->outbox);
     scheduler_free(controller->scheduler);
     store_close(controller->store);

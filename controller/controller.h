@@ -31,6 +31,7 @@ struct console;
 struct images;
 struct keys;
 struct outbox;
+struct pool_cpu;
 struct rebalance;
 struct request;
 struct stream;
@@ -53,7 +54,7 @@ struct controller {
     struct node *nodes; /* by age */
     struct name_map nodes_by_name, nodes_by_id;
     struct vm *vms;
-    struct name_map vms_by_name, vms_by_id;
+    struct name_map vms_by_name, vms_by_id, vms_by_mac;
     struct job *jobs; /* running and recently ended, newest first */
     uint64_t next_job, next_event;
     uint64_t next_request; /* of commands that belong to no job */
@@ -64,6 +65,7 @@ struct controller {
 
     struct outbox *outbox;
     struct keys *keys;
+    struct pool_cpu *cpu;
     struct images *images;
     struct api *api;
     struct complaint *complaints;
