@@ -16,7 +16,7 @@
 #define NAMED_MOVES 3
 
 struct rebalance {
-    int64_t look_ms;   /* monotonic: when we look next */
+    int64_t looked_ms; /* monotonic: when we looked last; 0: not yet */
     int64_t rested_ms; /* since when no batch is under way */
     uint64_t said;     /* what was recommended last; 0: nothing */
     int64_t said_ms;
@@ -113,9 +113,11 @@ void rebalance_check(struct controller *controller)
     struct error err = ERROR_INIT;
     struct plan plan;
     int64_t now_ms = clock_monotonic_ms();
-    if (config->rebalance == REBALANCE_OFF || now_ms < rebalance->look_ms)
+    if (config->rebalance == REBALANCE_OFF ||
+        (rebalance->looked_ms != 0 &&
+         now_ms - rebalance->looked_ms < (int64_t)config->rebalance_interval_ms))
         return;
-    rebalance->look_ms = now_ms + (int64_t)config->rebalance_interval_ms;
+    rebalance->looked_ms = now_ms;
     watch_heat(controller, now_ms);
     if (job_plan_running(controller))
         rebalance->rested_ms = now_ms;
