@@ -206,6 +206,12 @@ static int refresh_node(struct scheduler *pool, struct node *node, struct error 
     return tree_update(pool->tree, node, err);
 }
 
+int pool_hide_node(struct scheduler *pool, struct node *node, bool hidden, struct error *err)
+{
+    node->drained = hidden;
+    return refresh_node(pool, node, err);
+}
+
 /* refresh_node() after reservations have changed. Where memory is short the node is out of the
  * index and takes no VM until it is set again, as if it were drained; what is reserved stays
  * right. */

@@ -68,6 +68,8 @@ struct group *pool_find_group(const struct scheduler *pool, const char *name);
 struct sched_request pool_request_of(const struct vm *vm);
 /* Moves a VM that is placed. */
 void pool_move_vm(struct scheduler *pool, struct vm *vm, struct node *node);
+/* While it is hidden the node takes no VM, as if it were drained. Not for drained ones. */
+int pool_hide_node(struct scheduler *pool, struct node *node, bool hidden, struct error *err);
 /* One bit for a label: what a node's bits lack, the node lacks. */
 uint64_t label_bit(const char *key, const char *value);
 /* The value a node's label has, or NULL. */
