@@ -66,6 +66,11 @@ static int check_contradictions(const struct sched_request *request, struct erro
     return 0;
 }
 
+int sched_request_check(const struct sched_request *request, struct error *err)
+{
+    return request_check_names(request, err) < 0 ? -1 : check_contradictions(request, err);
+}
+
 size_t query_others(const struct query *query, enum group_kind kind, const struct group *group,
                     const struct node *node)
 {
@@ -123,7 +128,7 @@ int query_init(struct query *query, const struct scheduler *pool,
     const struct sched_resources *need = &request->need;
     if (need->cpu_milli == 0 && need->memory_mib == 0 && need->bandwidth_bps == 0)
         return error_set(err, ERROR_USAGE, "the request asks for nothing: state CPU and memory");
-    if (request_check_names(request, err) < 0 || check_contradictions(request, err) < 0)
+    if (sched_request_check(request, err) < 0)
         return -1;
     *query = (struct query){
         .request = request,

@@ -121,6 +121,10 @@ int scheduler_place(struct scheduler *scheduler, const struct sched_request *req
 /* Gives a VM's reservation back; unknown VMs are fine. */
 void scheduler_remove_vm(struct scheduler *scheduler, const char *vm);
 
+/* Whether the rules of a request can be kept at all: names that are too long, a spread without its
+ * label and rules that contradict each other are ERROR_USAGE. Choosing asks the same. */
+int sched_request_check(const struct sched_request *request, struct error *err);
+
 /* Chooses a node and fills @decision (no verdicts). Returns 0, or -1 with ERROR_NO_CAPACITY and the
  * summary as text. Rules that contradict each other are ERROR_USAGE. Nothing is reserved. */
 int scheduler_choose(const struct scheduler *scheduler, const struct sched_request *request,
