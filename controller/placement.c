@@ -7,9 +7,12 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "controller/pb.h"
+#include "controller/plans.h"
 
 /* Of an uplink whose speed the host can't tell: no limit that a reservation would reach. */
 #define UNKNOWN_BANDWIDTH_BPS 1000000000000000u
+/* Hosts tried before a VM is refused for --keep-n1. */
+#define N1_TRIES 8
 
 static void complain(const struct error *err)
 {
@@ -161,6 +164,45 @@ static struct node *best_untried(struct controller *controller,
     return best ? node_by_name(controller, best->node) : NULL;
 }
 
+/* The best of the hosts with which any one node can still be lost (--keep-n1). Those that fail get
+ * a verdict of their own. */
+static struct node *best_keeping_n1(struct controller *controller,
+                                    const struct placement_question *question,
+                                    const struct sched_request *request,
+                                    struct sched_decision *decision, struct error *err)
+{
+    struct plan_config plan = plans_config(controller);
+    struct plan_n1 n1 = {.holds = true};
+    for (unsigned tries = 0; tries < N1_TRIES; tries++) {
+        struct node *node = best_untried(controller, question, decision);
+        if (!node)
+            break;
+        if (plan_check_n1_with(controller->scheduler, &plan, request, node->stored->name, &n1,
+                               err) < 0)
+            return NULL;
+        if (n1.holds)
+            return node;
+        for (size_t i = 0; i < decision->verdict_count; i++) {
+            struct sched_verdict *verdict = &decision->verdicts[i];
+            if (strcmp(verdict->node, node->stored->name) != 0)
+                continue;
+            verdict->fits = false;
+            (void)snprintf(verdict->filter, sizeof verdict->filter, "n+1");
+            (void)snprintf(verdict->reason, sizeof verdict->reason,
+                           "with it here, VM %.50s would have no place if %.50s were lost", n1.vm,
+                           n1.node);
+        }
+    }
+    if (!n1.holds) {
+        (void)snprintf(decision->summary, sizeof decision->summary,
+                       "the pool could no longer lose any one node (--keep-n1): if %s were lost, "
+                       "VM %s would have no place; add a node, or stop a VM",
+                       n1.node, n1.vm);
+        (void)error_set(err, ERROR_NO_CAPACITY, "%s", decision->summary);
+    }
+    return NULL;
+}
+
 static Vmpool__HostVerdict *describe_verdict(struct controller *controller,
                                              const struct placement_question *question,
                                              const struct sched_verdict *verdict)
@@ -218,15 +260,18 @@ struct node *placement_choose(struct controller *controller,
     struct sched_request request = request_of(question->spec, selector, question->selector_count);
     request.only_node = question->only_node;
     request.not_node = question->not_node;
-    bool full =
-        question->tried_count > 0 || controller->nodes_by_name.count <= PLACEMENT_VERDICTS_MAX;
+    bool keep_n1 = controller->config.keep_n1 && question->adds;
+    bool full = keep_n1 || question->tried_count > 0 ||
+                controller->nodes_by_name.count <= PLACEMENT_VERDICTS_MAX;
     int status = full ? scheduler_explain(controller->scheduler, &request, &decision, err)
                       : scheduler_choose(controller->scheduler, &request, &decision, err);
     struct node *chosen = NULL;
-    if (status == 0)
+    if (status == 0 && keep_n1)
+        chosen = best_keeping_n1(controller, question, &request, &decision, err);
+    else if (status == 0)
         chosen = question->tried_count > 0 ? best_untried(controller, question, &decision)
                                            : node_by_name(controller, decision.node);
-    if (status == 0 && !chosen)
+    if (status == 0 && !chosen && err->kind == ERROR_NONE)
         (void)error_set(err, ERROR_NO_CAPACITY, "no other host fits");
     if (answer)
         *answer = describe(controller, question, &decision, chosen);

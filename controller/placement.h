@@ -32,6 +32,7 @@ struct placement_question {
     const char *not_node;  /* name of a migration's source; NULL: none */
     char **tried;          /* ids of nodes that refused already */
     size_t tried_count;
+    bool adds; /* a VM the pool did not carry before: --keep-n1 holds for it */
 };
 
 /* Whether the rules can be kept at all: ones that contradict each other are ERROR_USAGE. */

@@ -206,6 +206,16 @@ static int refresh_node(struct scheduler *pool, struct node *node, struct error 
     return tree_update(pool->tree, node, err);
 }
 
+int pool_hide_node(struct scheduler *pool, struct node *node, bool hidden, struct error *err)
+{
+    if (node_is_open(node))
+        domains_count(pool, node, -1);
+    node->drained = hidden;
+    if (node_is_open(node))
+        domains_count(pool, node, 1);
+    return refresh_node(pool, node, err);
+}
+
 /* It takes no VM from now on. */
 static void close_node(struct scheduler *pool, struct node *node)
 {

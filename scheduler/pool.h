@@ -80,6 +80,8 @@ struct vm *pool_find_vm(const struct scheduler *pool, const char *name);
 struct sched_request pool_request_of(const struct vm *vm);
 /* Moves a VM that is placed. */
 void pool_move_vm(struct scheduler *pool, struct vm *vm, struct node *node);
+/* While it is hidden the node takes no VM, as if it were drained. Not for drained ones. */
+int pool_hide_node(struct scheduler *pool, struct node *node, bool hidden, struct error *err);
 /* Makes the index agree with what is reserved on @node now. */
 void pool_reindex_node(struct scheduler *pool, struct node *node);
 /* Figures that no machine has are ERROR_USAGE, so that sums cannot overflow. */
