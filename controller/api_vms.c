@@ -61,6 +61,8 @@ static Vmpool__Store__Vm *make_vm(const struct controller *controller,
                 image->stored->spec->cmdline[0] ? " " : "", create->cmdline_extra);
     copy_lists(spec, create);
     pb_set(&spec->anti_affinity_group, create->anti_affinity_group);
+    if (create->rules)
+        spec->rules = pb_copy(&create->rules->base);
     set_mac(controller, spec);
     for (size_t i = 0; i < create->n_node_selector; i++)
         pb_push(&stored->selector, &stored->n_selector, pb_copy(&create->node_selector[i]->base));
@@ -106,9 +108,13 @@ int api_vm_create(struct controller *controller, struct api_call *call, struct e
     if (!image)
         return -1;
     Vmpool__Store__Vm *stored = make_vm(controller, create, image);
+    struct placement_question question = question_of(stored, create->on_node);
+    if (placement_check(&question, err) < 0) {
+        pb_free(stored);
+        return -1;
+    }
     if (!create->stopped || create->dry_run) {
         Vmpool__Placement *placement = NULL;
-        struct placement_question question = question_of(stored, create->on_node);
         question.adds = true;
         bool fits = placement_choose(controller, &question, &placement, err) != NULL;
         if (create->dry_run || (!fits && !nodes_settling(controller))) {

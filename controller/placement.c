@@ -39,10 +39,10 @@ void placement_set_node(struct controller *controller, const struct node *node)
     auto_free struct sched_label *labels =
         facts ? borrow_labels(facts->labels, facts->n_labels) : NULL;
     if (facts) {
-        uint64_t kept = facts->reserved_memory_mib;
+        out.reserve.memory_mib = facts->reserved_memory_mib;
         out.capacity = (struct sched_resources){
             .cpu_milli = (uint64_t)facts->cpus * 1000,
-            .memory_mib = facts->memory_mib > kept ? facts->memory_mib - kept : 0,
+            .memory_mib = facts->memory_mib,
             .bandwidth_bps = facts->bandwidth_bps ? facts->bandwidth_bps : UNKNOWN_BANDWIDTH_BPS};
         out.labels = labels;
         out.label_count = facts->n_labels;
@@ -65,14 +65,26 @@ void placement_remove_node(struct controller *controller, const struct node *nod
         complain(&err);
 }
 
-static struct sched_request request_of(const Vmpool__VmSpec *spec)
+/* @selector is borrow_labels() of the VM's. */
+static struct sched_request request_of(const Vmpool__VmSpec *spec,
+                                       const struct sched_label *selector, size_t selector_count)
 {
+    static const Vmpool__PlacementRules none = VMPOOL__PLACEMENT_RULES__INIT;
+    const Vmpool__PlacementRules *rules = spec->rules ? spec->rules : &none;
     return (struct sched_request){
         .vm = spec->name,
         .need = {.cpu_milli = (uint64_t)spec->vcpus * 1000,
                  .memory_mib = spec->memory_mib,
                  .bandwidth_bps = spec->bandwidth_bps},
+        .selector = selector,
+        .selector_count = selector_count,
         .anti_affinity_group = spec->anti_affinity_group,
+        .anti_affinity_soft = rules->anti_affinity_soft,
+        .affinity_group = rules->affinity_group,
+        .spread_group = rules->spread_group,
+        .spread_label = rules->spread_label,
+        .spread_skew = rules->spread_skew,
+        .tenant = rules->tenant,
     };
 }
 
@@ -86,11 +98,9 @@ static void place(struct controller *controller, const struct sched_request *req
 
 void placement_hold(struct controller *controller, const struct vm *vm, const struct node *node)
 {
-    struct sched_request request = request_of(vm->stored->spec);
     auto_free struct sched_label *selector =
         borrow_labels(vm->stored->selector, vm->stored->n_selector);
-    request.selector = selector;
-    request.selector_count = vm->stored->n_selector;
+    struct sched_request request = request_of(vm->stored->spec, selector, vm->stored->n_selector);
     place(controller, &request, node);
 }
 
@@ -110,7 +120,9 @@ void placement_hold_target(struct controller *controller, const struct vm *vm,
                            const struct node *target)
 {
     char name[SCHED_NAME_MAX + 8];
-    struct sched_request request = request_of(vm->stored->spec);
+    auto_free struct sched_label *selector =
+        borrow_labels(vm->stored->selector, vm->stored->n_selector);
+    struct sched_request request = request_of(vm->stored->spec, selector, vm->stored->n_selector);
     request.vm = target_name(vm, name);
     place(controller, &request, target);
 }
@@ -202,6 +214,7 @@ static Vmpool__HostVerdict *describe_verdict(struct controller *controller,
     out->score = verdict->score;
     pb_set(&out->reason, verdict->reason);
     pb_set(&out->filter, verdict->filter);
+    pb_set(&out->change, verdict->change);
     if (was_tried(question, node_by_name(controller, verdict->node))) {
         out->fits = false;
         pb_set(&out->reason, "was asked and refused");
@@ -227,16 +240,24 @@ static Vmpool__Placement *describe(struct controller *controller,
     return out;
 }
 
+int placement_check(const struct placement_question *question, struct error *err)
+{
+    auto_free struct sched_label *selector =
+        borrow_labels(question->selector, question->selector_count);
+    struct sched_request request = request_of(question->spec, selector, question->selector_count);
+    request.only_node = question->only_node;
+    request.not_node = question->not_node;
+    return sched_request_check(&request, err);
+}
+
 struct node *placement_choose(struct controller *controller,
                               const struct placement_question *question, Vmpool__Placement **answer,
                               struct error *err)
 {
     struct sched_decision decision = {0};
-    struct sched_request request = request_of(question->spec);
     auto_free struct sched_label *selector =
         borrow_labels(question->selector, question->selector_count);
-    request.selector = selector;
-    request.selector_count = question->selector_count;
+    struct sched_request request = request_of(question->spec, selector, question->selector_count);
     request.only_node = question->only_node;
     request.not_node = question->not_node;
     bool keep_n1 = controller->config.keep_n1 && question->adds;

@@ -4,8 +4,8 @@
  * Each node and each VM is hashed by itself (FNV-1a of its fields) and the hashes are added up, so
  * that the order does not matter and no sorting is needed.
  */
+#include "scheduler/group.h"
 #include "scheduler/plan.h"
-#include "scheduler/pool.h"
 
 #define FNV_BASIS UINT64_C(14695981039346656037)
 #define FNV_PRIME UINT64_C(1099511628211)
@@ -58,7 +58,10 @@ static uint64_t of_vm(const struct vm *vm)
 {
     uint64_t hash = mix_text(mix_byte(FNV_BASIS, 'v'), vm->name);
     hash = mix_resources(mix_text(hash, vm->node->name), &vm->need);
-    hash = mix_text(hash, vm->group ? vm->group->name : "");
+    for (int kind = 0; kind < GROUP_KINDS; kind++)
+        hash = mix_text(hash, vm->groups[kind] ? vm->groups[kind]->id : "");
+    hash = mix_number(hash, (uint64_t)vm->spread_skew * 2 + vm->anti_affinity_soft);
+    hash = mix_text(hash, vm->tenant ? vm->tenant : "");
     for (size_t i = 0; i < vm->selector_count; i++)
         hash = mix_text(mix_text(hash, vm->selector[i].key), vm->selector[i].value);
     return finish(hash);
