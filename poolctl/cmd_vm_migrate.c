@@ -40,6 +40,7 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
 {
     uint64_t streams = 0;
     limits->verify = invocation_has(call, "verify");
+    limits->no_throttle = invocation_has(call, "no-throttle");
     if (invocation_ms(call, "downtime-limit", &limits->downtime_limit_ms, err) < 0 ||
         invocation_bps(call, "bandwidth", &limits->bandwidth_bps, err) < 0 ||
         invocation_number(call, "streams", 1, STREAMS_MAX, &streams, err) < 0 ||
@@ -86,6 +87,9 @@ const struct command command_vm_migrate = {
         "The guest goes on running while its memory is copied, in rounds, and is paused only for "
         "the last of it. If anything fails before the target has everything, it simply runs on "
         "where it was. At the end the pause is shown with each of its parts.\n\n"
+        "Where the guest writes faster than the link carries, the vCPUs that write most are slowed "
+        "step by step, up to 99%, until the rounds shrink; the others keep their speed, and all "
+        "have it again afterwards. --no-throttle forbids that.\n\n"
         "--verify hashes all RAM and device state on both sides inside the pause and compares "
         "them; the pause grows by the time this takes.",
     .arguments = ONE_ARGUMENT("VM", "the VM's name", COMPLETE_VM),
@@ -110,6 +114,8 @@ const struct command command_vm_migrate = {
              .help = "compress pages: where it is faster (auto, the default), never, or always "
                      "with one codec"},
             {.name = "verify", .help = "compare RAM and device state of both sides in the pause"},
+            {.name = "no-throttle",
+             .help = "never slow the guest: fail where it writes faster than the link carries"},
             {.name = "timeout",
              .value = "TIME",
              .help = "give the migration up after this time; the VM runs on where it was"},

@@ -76,6 +76,12 @@ void summary_migration(const struct invocation *call, const Vmpool__MigrationPro
         pause_text(migration->pause, text, sizeof text);
         line(out, "pause", text);
     }
+    if (migration->throttle_percent) {
+        (void)snprintf(text, sizeof text,
+                       "the vCPUs that wrote most, by up to %u%%, for the link to keep up",
+                       migration->throttle_percent);
+        line(out, "slowed", text);
+    }
     line(out, "verified",
          migration->verified              ? "yes: RAM and device state are equal on both sides"
          : invocation_has(call, "verify") ? "no: the target did not report it"

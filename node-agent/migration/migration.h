@@ -77,6 +77,7 @@ struct migration_limits {
     bool verify;                      /* compare a hash of all RAM and state inside the pause */
     bool unencrypted;                 /* for measurements only; both ends must say so */
     uint64_t timeout_ms;              /* of the whole; 0: MIGRATION_DEFAULT_TIMEOUT_MS */
+    bool no_throttle;                 /* never slow the guest, rather fail */
     uint64_t stall_timeout_ms;        /* without progress; 0: MIGRATION_DEFAULT_STALL_MS */
     enum migration_compress compress; /* the source's; the target takes what comes */
 };
@@ -128,6 +129,7 @@ struct migration_progress {
     bool verified; /* the hashes were compared and are equal */
     bool encrypted;
     uint32_t streams;
+    uint32_t throttle_percent;     /* of their time that vCPUs that write are kept from running */
     enum error_kind error;         /* of a failure */
     char text[MIGRATION_TEXT_MAX]; /* reason of a failure, or a warning such as a stall */
 };

@@ -22,6 +22,7 @@ struct policy_input {
     uint64_t timeout_ms;      /* of the whole */
     uint32_t pauses_failed;   /* that were over their limit and taken back */
     uint64_t since_failed_ms; /* since the last of them */
+    bool may_throttle;        /* the vCPUs that write may be slowed */
 };
 
 struct policy_memory {
@@ -29,7 +30,9 @@ struct policy_memory {
     uint64_t best_elapsed_ms;
     uint32_t best_round;
     uint64_t last_remaining;
-    uint32_t within; /* rounds that ended within the limit */
+    uint32_t within;        /* rounds that ended within the limit */
+    uint32_t idle_rounds;   /* in a row, over the limit and without getting closer to it */
+    uint32_t throttle_step; /* of the ladder; 0: full speed */
 };
 
 enum policy_choice { POLICY_CONTINUE, POLICY_PAUSE, POLICY_GIVE_UP };
@@ -46,12 +49,15 @@ struct policy_output {
     uint64_t predicted_pause_us;
     uint64_t eta_ms;  /* until the guest runs at the target; 0: not known */
     uint64_t wait_ms; /* before the next round: there is little to send, and a pause must wait */
+    uint32_t
+        throttle_percent; /* of their time that the vCPUs that write shall not run from now on */
 };
 
 /* Stated bounds; docs/migration.md explains them to operators. */
 #define POLICY_STUCK_ROUNDS 12u    /* without a better prediction ... */
 #define POLICY_STUCK_MS     10000u /* ... and this long: the guest outruns the link */
 #define POLICY_POLISH_MAX   4u     /* rounds spent making a permitted pause shorter still */
+#define POLICY_IDLE_ROUNDS  2u     /* without getting closer, before the guest is slowed at all */
 #define POLICY_BACKOFF_MS   500u /* after the first failed pause; twice that after the second ... */
 #define POLICY_WAIT_MS      50u
 

@@ -38,6 +38,7 @@ struct migration_source {
     struct link_model link; /* of bytes of pages */
     uint64_t rehearsed_us;  /* what saving and loading a machine state took at the target */
     uint64_t remaining;     /* dirty pages */
+    uint32_t throttle_percent;
     bool greeted, logging, paused;
     struct pause_times {
         int64_t begin, stopped, saved, ready, go;

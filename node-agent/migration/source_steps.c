@@ -186,6 +186,18 @@ static uint64_t fixed_us(const struct migration_source *source)
     return FIXED_US + source->link.latency_us + source->rehearsed_us + 2 * source->rtt_us;
 }
 
+static int slow_down(struct migration_source *source, uint32_t percent, struct error *err)
+{
+    if (percent == source->throttle_percent)
+        return 0;
+    if (source->guest.ops->throttle(source->guest.self, percent, err) < 0)
+        return error_wrap(err, "cannot slow the guest");
+    source->throttle_percent = percent;
+    report_edit(&source->report)->throttle_percent = percent;
+    report_done(&source->report);
+    return 0;
+}
+
 static enum step step_decide(struct migration_source *source, struct error *err)
 {
     const struct migration_limits *limits = &source->options.limits;
@@ -202,12 +214,15 @@ static enum step step_decide(struct migration_source *source, struct error *err)
         .timeout_ms = limits->timeout_ms,
         .pauses_failed = now.pauses_failed,
         .since_failed_ms = (uint64_t)(clock_monotonic_ns() - source->failed_ns) / 1000000,
+        .may_throttle = !limits->no_throttle && source->guest.ops->throttle,
     };
     struct policy_output output = policy_decide(&input, &source->memory);
     struct migration_progress *progress = report_edit(&source->report);
     progress->predicted_pause_us = output.predicted_pause_us;
     progress->eta_ms = output.eta_ms;
     report_done(&source->report);
+    if (slow_down(source, output.throttle_percent, err) < 0)
+        return STEP_FAIL;
     switch (output.choice) {
     case POLICY_PAUSE:
         return STEP_PAUSE;

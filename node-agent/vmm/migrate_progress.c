@@ -49,6 +49,7 @@ void migrate_progress_fill(struct progress_message *message, struct migration_pr
     progress->encrypted = from->encrypted;
     progress->streams = from->streams;
     progress->pauses_failed = from->pauses_failed;
+    progress->throttle_percent = from->throttle_percent;
     progress->text = from->text;
     if (from->pause.total_us > 0) {
         fill_pause(&message->pause, &from->pause);
@@ -72,6 +73,7 @@ struct migration_limits migrate_limits(const Vmpool__MigrationLimits *limits)
                                      .verify = limits->verify,
                                      .unencrypted = limits->unencrypted,
                                      .timeout_ms = limits->timeout_ms,
+                                     .no_throttle = limits->no_throttle,
                                      .stall_timeout_ms = limits->stall_timeout_ms,
                                      .compress = (enum migration_compress)limits->compress};
 }
