@@ -8,6 +8,7 @@
 #include "poolctl/hosts.h"
 #include "poolctl/invocation.h"
 #include "poolctl/progress.h"
+#include "poolctl/report.h"
 #include "poolctl/scenario.h"
 #include "poolctl/trace.h"
 #include "poolctl/view.h"
@@ -222,11 +223,17 @@ static int run_policies(struct invocation *call, struct simulation *simulation, 
             json_decref(list);
             return -1;
         }
-        if (first == last) {
-            json_decref(list);
-            return view_one(&style, &view_simulation, lines, json, err);
-        }
         (void)json_array_append_new(list, json);
+    }
+    const char *report = invocation_option(call, "report");
+    if (report && report_write(report, list, err) < 0) {
+        json_decref(list);
+        return error_wrap(err, "--report");
+    }
+    if (first == last) {
+        json_t *json = json_incref(json_array_get(list, 0));
+        json_decref(list);
+        return view_one(&style, &view_simulation, lines, json, err);
     }
     return view_list(&style, &view_simulation, list, err);
 }
@@ -291,6 +298,10 @@ const struct command command_simulate = {
              .value = "POLICY",
              .words = "pack|spread|balance|best|all",
              .help = "where VMs go: pack, spread, balance, best (default), or all side by side"},
+            {.name = "report",
+             .value = "FILE",
+             .complete = COMPLETE_FILE,
+             .help = "write plots of hosts and utilisation over time into this HTML file"},
             {.name = "migrate",
              .value = "SHARE",
              .help = "let VMs move where one would fit no host otherwise: at most this share of "
