@@ -1,15 +1,21 @@
 #include "node-agent/migration/page_receiver.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "node-agent/migration/event.h"
 #include "node-agent/migration/pages.h"
 
+#define BOUNCE_BYTES (128u << 10) /* in the second-level cache of any processor of today */
+
 /* ---------------------------------------------------------------- one frame */
 
-static void touch(struct page_receiver *receiver, struct run run)
+/* Notes that pages are written to; true where none of them was before. */
+static bool touch(struct page_receiver *receiver, struct run run)
 {
+    bool fresh = true;
     for (uint64_t page = run.first; page < run.first + run.count;) {
         uint64_t bits = ~0ull << (page % 64);
         uint64_t next = (page / 64 + 1) * 64;
@@ -17,9 +23,12 @@ static void touch(struct page_receiver *receiver, struct run run)
             bits &= ~0ull >> (next - run.first - run.count);
             next = run.first + run.count;
         }
-        atomic_fetch_or_explicit(&receiver->touched[page / 64], bits, memory_order_relaxed);
+        fresh &=
+            (atomic_fetch_or_explicit(&receiver->touched[page / 64], bits, memory_order_relaxed) &
+             bits) == 0;
         page = next;
     }
+    return fresh;
 }
 
 /* Zeros are written only where something else may be: other pages are holes and stay so. */
@@ -56,6 +65,50 @@ static int put_plain(struct page_inlet *inlet, const struct run *runs, unsigned 
         parts[i] = (struct iovec){inlet->receiver->guest->ram + runs[i].first * PAGE_BYTES,
                                   runs[i].count * PAGE_BYTES};
     return channel_read(&inlet->channel, parts, count, err);
+}
+
+static int write_ram(const struct migration_guest *guest, const uint8_t *data, size_t size,
+                     uint64_t offset, struct error *err)
+{
+    while (size > 0) {
+        ssize_t done = pwrite(guest->ram_fd, data, size, (off_t)offset);
+        if (done < 0 && errno != EINTR)
+            return error_errno(err, errno, "cannot write the guest's RAM");
+        if (done > 0) {
+            data += done;
+            size -= (size_t)done;
+            offset += (uint64_t)done;
+        }
+    }
+    return 0;
+}
+
+/* Pages that have no memory yet go through a buffer that stays in the cache, and by pwrite() into
+ * the memfd: the kernel then neither zeroes them first nor takes a fault for each, which costs more
+ * than the second copy (receiver's CPU 0.80 s/GiB instead of 0.98). */
+static int put_fresh(struct page_inlet *inlet, const uint8_t *sealed_data, const struct run *runs,
+                     unsigned count, struct error *err)
+{
+    const struct migration_guest *guest = inlet->receiver->guest;
+    if (!inlet->bounce)
+        inlet->bounce = aligned_alloc(PAGE_BYTES, BOUNCE_BYTES);
+    if (!inlet->bounce)
+        return error_set(err, ERROR_FAILED, "out of memory for a buffer of pages");
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t at = runs[i].first * PAGE_BYTES, end = at + runs[i].count * PAGE_BYTES;
+        while (at < end) {
+            size_t size = end - at < BOUNCE_BYTES ? end - at : BOUNCE_BYTES;
+            struct iovec part = {inlet->bounce, size};
+            if ((sealed_data
+                     ? seal_update(inlet->channel.open, sealed_data, size, inlet->bounce, err)
+                     : channel_read(&inlet->channel, &part, 1, err)) < 0 ||
+                write_ram(guest, inlet->bounce, size, at, err) < 0)
+                return -1;
+            sealed_data += sealed_data ? size : 0;
+            at += size;
+        }
+    }
+    return 0;
 }
 
 /* An encoded frame is taken whole into the in buffer (plain) or opened to one of its own. */
@@ -103,11 +156,14 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
         atomic_fetch_add(&receiver->pages_zero, pages);
         return 0;
     }
+    bool fresh = receiver->guest->ram_fd >= 0;
     for (unsigned i = 0; i < frame->runs; i++)
-        touch(receiver, runs[i]);
+        fresh &= touch(receiver, runs[i]);
     atomic_fetch_add(&receiver->pages_received, pages);
     if (frame->codec != CODEC_NONE)
         return put_encoded(inlet, frame, sealed_data, runs, pages, err);
+    if (fresh)
+        return put_fresh(inlet, sealed_data, runs, frame->runs, err);
     return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
                        : put_plain(inlet, runs, frame->runs, err);
 }
@@ -226,8 +282,9 @@ void page_receiver_stop(struct page_receiver *receiver)
         channel_close(&inlet->channel);
         codec_memory_free(inlet->codec);
         free(inlet->encoded);
+        free(inlet->bounce);
         inlet->codec = NULL;
-        inlet->encoded = NULL;
+        inlet->encoded = inlet->bounce = NULL;
         inlet->started = false;
     }
     free(receiver->touched);

@@ -21,6 +21,7 @@ struct page_inlet {
     bool connected, started;
     struct codec_memory *codec; /* made with the first encoded frame; so is */
     uint8_t *encoded;           /* room for one, opened */
+    uint8_t *bounce;            /* for pages without memory; made with the first of them */
     _Atomic uint32_t round;     /* whose end was reached */
 };
 
