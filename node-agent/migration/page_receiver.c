@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "node-agent/migration/event.h"
 #include "node-agent/migration/pages.h"
@@ -58,6 +59,47 @@ static int put_plain(struct page_inlet *inlet, const struct run *runs, unsigned 
     return channel_read(&inlet->channel, parts, count, err);
 }
 
+/* Whether the pages of @frame are put by demand.h: the guest may run, or RAM is watched still after
+ * a pause in post-copy was taken back. Looked at once a frame. */
+static bool is_on_demand(const struct page_receiver *receiver, const struct frame *frame)
+{
+    return frame->argument == STREAM_POSTCOPY_ROUND || atomic_load(&receiver->demand->watching);
+}
+
+/* Reads or opens @pages pages; they count only once the whole frame did. */
+static int take_bounced(struct page_inlet *inlet, uint64_t pages, const uint8_t *sealed_data,
+                        struct error *err)
+{
+    if (!inlet->bounce)
+        inlet->bounce = malloc(STREAM_FRAME_PAGES_MAX * PAGE_BYTES);
+    if (!inlet->bounce)
+        return error_set(err, ERROR_FAILED, "out of memory for a page stream");
+    if (sealed_data)
+        return seal_update(inlet->channel.open, sealed_data, pages * PAGE_BYTES, inlet->bounce,
+                           err);
+    struct iovec part = {inlet->bounce, pages * PAGE_BYTES};
+    return channel_read(&inlet->channel, &part, 1, err);
+}
+
+static int put_on_demand(struct page_inlet *inlet, const struct frame *frame, const uint8_t *table,
+                         struct error *err)
+{
+    struct page_receiver *receiver = inlet->receiver;
+    struct run runs[STREAM_RUNS_MAX];
+    uint64_t pages = 0;
+    const uint8_t *data = frame->type == FRAME_PAGES ? inlet->bounce : NULL;
+    bool replace = frame->argument != STREAM_POSTCOPY_ROUND;
+    if (stream_get_runs(table, frame, receiver->guest->ram_bytes / PAGE_BYTES, runs, &pages, err) <
+        0)
+        return -1;
+    for (unsigned i = 0; i < frame->runs; i++) {
+        if (demand_put(receiver->demand, runs[i], data, replace, err) < 0)
+            return -1;
+        data = data ? data + runs[i].count * PAGE_BYTES : NULL;
+    }
+    return 0;
+}
+
 /* Pages of @runs; the table has been read and, where sealed, opened. */
 static int take_pages(struct page_inlet *inlet, const struct frame *frame, const uint8_t *table,
                       const uint8_t *sealed_data, struct error *err)
@@ -69,13 +111,16 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
         0)
         return -1;
     if (frame->type == FRAME_ZEROS) {
-        put_zeros(receiver, runs, frame->runs);
+        if (!inlet->on_demand)
+            put_zeros(receiver, runs, frame->runs);
         atomic_fetch_add(&receiver->pages_zero, pages);
         return 0;
     }
     for (unsigned i = 0; i < frame->runs; i++)
         touch(receiver, runs[i]);
     atomic_fetch_add(&receiver->pages_received, pages);
+    if (inlet->on_demand)
+        return take_bounced(inlet, pages, sealed_data, err);
     return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
                        : put_plain(inlet, runs, frame->runs, err);
 }
@@ -109,6 +154,8 @@ static int take_sealed(struct page_inlet *inlet, const struct frame *frame, stru
     if (seal_open_end(channel->open, body + frame->length, err) < 0)
         return -1;
     channel->in_start += whole;
+    if (frame->runs && inlet->on_demand)
+        return put_on_demand(inlet, frame, table, err);
     return frame->type == FRAME_ROUND_END ? end_round(inlet, frame, err) : 0;
 }
 
@@ -122,7 +169,9 @@ static int take_plain(struct page_inlet *inlet, const struct frame *frame, struc
     channel->in_start += head;
     if (frame->type == FRAME_ROUND_END)
         return end_round(inlet, frame, err);
-    return take_pages(inlet, frame, table, NULL, err);
+    if (take_pages(inlet, frame, table, NULL, err) < 0)
+        return -1;
+    return inlet->on_demand ? put_on_demand(inlet, frame, table, err) : 0;
 }
 
 /* 1: a frame was taken, 0: the source closed the stream, -1: failed. */
@@ -136,6 +185,7 @@ static int take_frame(struct page_inlet *inlet, struct error *err)
     struct frame frame;
     if (stream_get_frame(channel->in + channel->in_start, PATH_PAGES, &frame, err) < 0)
         return -1;
+    inlet->on_demand = is_on_demand(inlet->receiver, &frame);
     return (sealed ? take_sealed(inlet, &frame, err) : take_plain(inlet, &frame, err)) < 0 ? -1 : 1;
 }
 
@@ -157,6 +207,7 @@ static void *run_inlet(void *argument)
                                 ? (struct error){ERROR_FAILED, "a page stream ended inside a frame"}
                                 : err;
     (void)pthread_mutex_unlock(&receiver->lock);
+    demand_cut(receiver->demand);
     event_raise(receiver->wake_fd);
     return NULL;
 }
@@ -185,15 +236,33 @@ int page_receiver_start(struct page_receiver *receiver, struct error *err)
     return 0;
 }
 
-void page_receiver_stop(struct page_receiver *receiver)
+/* Waits for the threads, which have a reason to end. */
+static void end_inlets(struct page_receiver *receiver)
 {
     for (unsigned i = 0; i < MIGRATION_STREAMS_MAX; i++) {
         struct page_inlet *inlet = &receiver->inlets[i];
         if (inlet->started)
             (void)pthread_join(inlet->thread, NULL);
         channel_close(&inlet->channel);
-        inlet->started = false;
+        free(inlet->bounce);
+        inlet->bounce = NULL;
+        inlet->started = inlet->connected = false;
+        atomic_store(&inlet->round, 0);
     }
+}
+
+void page_receiver_hang_up(struct page_receiver *receiver)
+{
+    for (unsigned i = 0; i < receiver->count; i++)
+        if (receiver->inlets[i].connected)
+            (void)shutdown(receiver->inlets[i].channel.fd, SHUT_RDWR);
+    end_inlets(receiver);
+    receiver->failure = (struct error)ERROR_INIT;
+}
+
+void page_receiver_stop(struct page_receiver *receiver)
+{
+    end_inlets(receiver);
     free(receiver->touched);
     receiver->touched = NULL;
     (void)pthread_mutex_destroy(&receiver->lock);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "node-agent/migration/channel.h"
+#include "node-agent/migration/demand.h"
 #include "node-agent/migration/guest.h"
 #include "node-agent/migration/migration.h"
 
@@ -18,11 +19,14 @@ struct page_inlet {
     struct channel channel;
     pthread_t thread;
     bool connected, started;
+    bool on_demand;         /* the frame that is being taken; see demand.h */
     _Atomic uint32_t round; /* whose end was reached */
+    uint8_t *bounce;        /* of pages that are put in one step: a frame's, made when needed */
 };
 
 struct page_receiver {
     const struct migration_guest *guest;
+    struct demand *demand; /* the target's */
     _Atomic uint64_t
         *touched; /* one bit a page that is perhaps not zeros; others need no zeroing */
     int stop_fd;
@@ -40,6 +44,9 @@ int page_receiver_init(struct page_receiver *receiver, const struct migration_gu
 int page_receiver_start(struct page_receiver *receiver, struct error *err);
 /* Ends the threads (@stop_fd must be readable by now), closes and frees. */
 void page_receiver_stop(struct page_receiver *receiver);
+
+/* Ends the threads by closing their connections: the next start has others. */
+void page_receiver_hang_up(struct page_receiver *receiver);
 
 /* The last round of which all streams reached the end, or -1 where a stream failed. */
 int64_t page_receiver_round(struct page_receiver *receiver, struct error *err);

@@ -17,6 +17,7 @@
 #include "node-agent/migration/migration.h"
 #include "node-agent/migration/pacer.h"
 
+struct supply;     /* supply.h */
 struct page_frame; /* one that is being filled */
 
 struct page_stream {
@@ -24,6 +25,7 @@ struct page_stream {
     struct channel channel;
     pthread_t thread;
     bool started;
+    bool urgent; /* takes its bandwidth without waiting for it */
     struct page_frame *frame;
 };
 
@@ -33,6 +35,7 @@ struct page_round {
     const uint64_t *bitmap; /* unchanged until the round is over */
     bool clear; /* re-protect pages before they are read; not while the guest is stopped */
     bool first; /* nothing was sent before: zero pages and holes need not be */
+    struct supply *supply; /* post-copy instead of a round, until it is over; NULL else */
 };
 
 struct page_sender {
@@ -62,6 +65,13 @@ int page_sender_start(struct page_sender *sender, struct error *err);
 void page_sender_stop(struct page_sender *sender);
 /* After page_sender_stop(). */
 void page_sender_destroy(struct page_sender *sender);
+
+/* Ends the threads by closing their connections; the next start has others. */
+void page_sender_hang_up(struct page_sender *sender);
+
+/* For supply.h, on the stream's thread: sends a page, a flush later at the latest. */
+int page_stream_send(struct page_stream *stream, uint64_t page, struct error *err);
+int page_stream_flush(struct page_stream *stream, struct error *err);
 
 void page_sender_begin_round(struct page_sender *sender, const struct page_round *round);
 /* 1: the round has been handed to the kernel, 0: not yet, -1: a thread failed. */

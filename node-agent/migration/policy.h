@@ -22,6 +22,7 @@ struct policy_input {
     uint64_t timeout_ms;      /* of the whole */
     uint32_t pauses_failed;   /* that were over their limit and taken back */
     uint64_t since_failed_ms; /* since the last of them */
+    bool postcopy_allowed;
 };
 
 struct policy_memory {
@@ -30,9 +31,11 @@ struct policy_memory {
     uint32_t best_round;
     uint64_t last_remaining;
     uint32_t within; /* rounds that ended within the limit */
+    uint64_t last_elapsed_ms;
+    uint64_t outrun_ms; /* the guest has been faster than the link for so long, without a break */
 };
 
-enum policy_choice { POLICY_CONTINUE, POLICY_PAUSE, POLICY_GIVE_UP };
+enum policy_choice { POLICY_CONTINUE, POLICY_PAUSE, POLICY_GIVE_UP, POLICY_POSTCOPY };
 
 enum policy_reason {
     POLICY_REASON_NONE,
@@ -51,6 +54,7 @@ struct policy_output {
 /* Stated bounds; docs/migration.md explains them to operators. */
 #define POLICY_STUCK_ROUNDS 12u    /* without a better prediction ... */
 #define POLICY_STUCK_MS     10000u /* ... and this long: the guest outruns the link */
+#define POLICY_OUTRUN_MS    1000u  /* a guest faster than the link for so long: post-copy */
 #define POLICY_POLISH_MAX   4u     /* rounds spent making a permitted pause shorter still */
 #define POLICY_BACKOFF_MS   500u /* after the first failed pause; twice that after the second ... */
 #define POLICY_WAIT_MS      50u

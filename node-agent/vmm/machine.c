@@ -384,6 +384,11 @@ int machine_pause(struct machine *machine, struct error *err)
     return 0;
 }
 
+void machine_hold(struct machine *machine, bool held)
+{
+    vcpus_hold(machine->vcpus, held);
+}
+
 void machine_press_power_button(struct machine *machine)
 {
     power_press_button(machine->power);
