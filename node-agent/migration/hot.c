@@ -7,8 +7,8 @@
 #include "node-agent/migration/pages.h"
 #include "node-agent/migration/source.h"
 
-#define BEGIN_NS    500000000 /* a shorter first round is not worth it */
-#define INTERVAL_NS 250000000
+#define BEGIN_NS    250000000 /* a shorter first round is not worth it */
+#define INTERVAL_NS 150000000
 #define PIECE_PAGES 4096u /* whose log is cleared while the streams can claim nothing */
 
 /* Clears the log of what no stream has claimed: a claimed page may have been read already, and its
@@ -45,7 +45,7 @@ static int begin(struct migration_source *source, struct error *err)
         hot->next_ns = INT64_MAX;
         return 0;
     }
-    hot->begin_ns = clock_monotonic_ns();
+    hot->look_ns = clock_monotonic_ns();
     if (protect_rest(source, err) < 0)
         return error_wrap(err, "cannot clear the dirty log");
     hot->next_ns = clock_monotonic_ns() + INTERVAL_NS;
@@ -57,7 +57,7 @@ static int look(struct migration_source *source, struct error *err)
 {
     struct hot *hot = &source->hot;
     struct page_sender *sender = &source->sender;
-    uint64_t words = bitmap_words(source->guest.ram_bytes / PAGE_BYTES), count = 0;
+    uint64_t words = bitmap_words(source->guest.ram_bytes / PAGE_BYTES), fresh = 0;
     memset(hot->slice, 0, words * sizeof(*hot->slice));
     if (source->guest.ops->dirty_sync(source->guest.self, hot->slice, err) < 0)
         return error_wrap(err, "cannot read the dirty log");
@@ -66,13 +66,15 @@ static int look(struct migration_source *source, struct error *err)
         source->bitmap[word] &= ~hot->slice[word];
     (void)pthread_mutex_unlock(&sender->lock);
     for (uint64_t word = 0; word < words; word++) {
-        hot->seen[word] |= hot->slice[word];
         if (word >= hot->first / 64)
-            count += (uint64_t)__builtin_popcountll(hot->slice[word]);
+            fresh += (uint64_t)__builtin_popcountll(hot->slice[word] & ~hot->seen[word]);
+        hot->seen[word] |= hot->slice[word];
     }
     int64_t now_ns = clock_monotonic_ns();
-    if (hot->pages_per_second == 0)
-        hot->pages_per_second = count * 1000000000 / (uint64_t)(now_ns - hot->begin_ns);
+    uint64_t rate = fresh * 1000000000 / (uint64_t)(now_ns - hot->look_ns);
+    if (rate > hot->pages_per_second)
+        hot->pages_per_second = rate;
+    hot->look_ns = now_ns;
     hot->next_ns = now_ns + INTERVAL_NS;
     return 0;
 }

@@ -4,8 +4,8 @@
  * The first round of a big guest over a slow link takes long, and what the guest writes meanwhile
  * is sent in vain. After a short while the log of all that is not claimed yet is cleared at once;
  * from then on, now and then, what it shows is taken out of the round. Those pages stay in the log,
- * so the next round or post-copy has them. How many turn up at first tells how fast the guest
- * dirties, which the number of pages dirtied in a whole long round hides.
+ * so the next round or post-copy has them. How fast they turn up tells how fast the guest dirties,
+ * which the number of pages dirtied in a whole long round hides.
  */
 #pragma once
 
@@ -19,8 +19,8 @@ struct hot {
     uint64_t *seen;  /* all that was taken from the log since; NULL: not watching */
     uint64_t *slice; /* of one look */
     uint64_t first;  /* page the watch began at */
-    int64_t begin_ns, next_ns;
-    uint64_t pages_per_second; /* 0: not known */
+    int64_t look_ns, next_ns;  /* the last look and the next */
+    uint64_t pages_per_second; /* that turned hot, at most; 0: not known */
 };
 
 /* Now and then, while the source waits. */

@@ -118,14 +118,15 @@ const char *target_object_to_resume(const struct migration_target *target,
                : NULL;
 }
 
-static void hold(struct migration_target *target, bool held)
+/* The text comes with the word that the guest is held. */
+static void hold(struct migration_target *target, bool held, const char *text)
 {
-    if (target->held == held)
-        return;
-    target->held = held;
-    if (target->guest.ops->hold)
+    if (target->held != held && target->guest.ops->hold)
         target->guest.ops->hold(target->guest.self, held);
-    report_edit(&target->report)->postcopy.held = held;
+    target->held = held;
+    struct migration_progress *progress = report_edit(&target->report);
+    progress->postcopy.held = held;
+    (void)snprintf(progress->text, sizeof(progress->text), "%s", text);
     report_done(&target->report);
 }
 
@@ -133,7 +134,10 @@ static void hold(struct migration_target *target, bool held)
 void target_lose_link(struct migration_target *target, const char *why)
 {
     char text[MIGRATION_TEXT_MAX];
-    hold(target, true);
+    (void)snprintf(text, sizeof(text),
+                   "paused: the link to the source is lost with %llu MiB of memory still there (%s)",
+                   (unsigned long long)(demand_left(&target->demand) * PAGE_BYTES >> 20), why);
+    hold(target, true, text);
     demand_link(&target->demand, NULL);
     page_receiver_hang_up(&target->receiver);
     channel_close(&target->control);
@@ -143,11 +147,7 @@ void target_lose_link(struct migration_target *target, const char *why)
         report_done(&target->report);
     }
     target->link_lost = true;
-    (void)snprintf(text, sizeof(text),
-                   "paused: the link to the source is lost with %llu MiB of memory still there (%s)",
-                   (unsigned long long)(demand_left(&target->demand) * PAGE_BYTES >> 20), why);
     log_warn("migration %s: %s", target->options.migration_id, text);
-    report_warn(&target->report, text);
 }
 
 void target_begin_resume(struct migration_target *target, uint64_t number)
@@ -216,10 +216,9 @@ static int relink(struct migration_target *target, struct error *err)
     demand_link(&target->demand, &target->receiver.inlets[0].channel);
     target->lost_ns = 0;
     target->last_progress_ns = clock_monotonic_ns();
-    report_warn(&target->report, NULL);
     log_info("migration %s: the source is there again, the guest goes on",
              target->options.migration_id);
-    hold(target, false);
+    hold(target, false, "");
     return 0;
 }
 
@@ -289,7 +288,7 @@ int target_step_postcopy(struct migration_target *target, int heard, struct erro
 {
     tell(target);
     if (target_check_postcopy(target, err) < 0) {
-        hold(target, true);
+        hold(target, true, err->text);
         return error_wrap(err, "the guest's memory cannot be completed");
     }
     if (target->link_lost)

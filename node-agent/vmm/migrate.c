@@ -223,6 +223,17 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
     return 0;
 }
 
+int migrate_take_back(struct migrate *migrate, uint64_t epoch, struct error *err)
+{
+    if (migrate->outgoing && migrate->progress.phase == MIGRATION_PHASE_POSTCOPY)
+        return error_set(err, ERROR_CONFLICT,
+                         "the guest ran at the target since: what is here is older, and never runs");
+    if (!migrate->source || epoch <= migrate->vmm->life.seen)
+        return 0; /* nothing serves, or it is going to be refused */
+    drop_source(migrate);
+    return 0;
+}
+
 int migrate_cancel(struct migrate *migrate, const Vmpool__VmmMigrateCancel *request,
                    struct error *err)
 {
