@@ -118,7 +118,9 @@ void migrate_fail_at_source(struct controller *controller, struct job *job)
                                                          : "the source gave no reason";
     migrate_keep_progress(job);
     settle_at_source(controller, job);
-    (void)snprintf(text, sizeof text, "%s; the VM is %s on %s", reason,
-                   vm_phase_name(job->vm->stored->phase), job->stored->from_name);
+    const char *word = job->vm->stored->text;
+    (void)snprintf(text, sizeof text, "%s; the VM is %s on %s%s%s", reason,
+                   vm_phase_name(job->vm->stored->phase), job->stored->from_name,
+                   word[0] ? ": " : "", word);
     job_fail(controller, job, kind, "%s", text);
 }

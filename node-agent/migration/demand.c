@@ -185,8 +185,8 @@ static bool is_in_vain(struct demand *demand)
     if (atomic_load(&demand->loaded))
         return false;
     (void)pthread_mutex_lock(&demand->lock);
-    bool late = demand->waiting_count > 0 &&
-                clock_monotonic_ns() - demand->waiting[0].since_ns > SILENT_NS;
+    bool late =
+        demand->waiting_count > 0 && clock_monotonic_ns() - demand->waiting[0].since_ns > SILENT_NS;
     (void)pthread_mutex_unlock(&demand->lock);
     return late || atomic_load(&demand->cut);
 }

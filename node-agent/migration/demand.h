@@ -1,12 +1,11 @@
 /*
  * demand.h: the target's RAM while pages of it are lacking: post-copy as the target sees it.
  *
- *   before the pause    demand_stale()    what was sent of these pages is old: dropped, they are lacking
- *   in the pause        demand_start()    from here on whoever touches a lacking page waits, and a
- *                                         thread asks the source for it; a page that is neither
- *                                         lacking nor there is a hole, and filled with zeros
- *   the guest runs      demand_put()      from the page streams
- *   nothing is lacking  demand_stop()     RAM is as any other
+ *   before the pause    demand_stale()    what was sent of these pages is old: dropped, they are
+ * lacking in the pause        demand_start()    from here on whoever touches a lacking page waits,
+ * and a thread asks the source for it; a page that is neither lacking nor there is a hole, and
+ * filled with zeros the guest runs      demand_put()      from the page streams nothing is lacking
+ * demand_stop()     RAM is as any other
  *
  * A lacking page is put in one step with its arrival, so that nobody sees half of it; and it is
  * taken out of the set only after that. Calls are the engine thread's unless it says otherwise.
@@ -32,12 +31,12 @@ struct demand {
     _Atomic uint64_t *lacking, *asked; /* one bit a page; NULL until the first demand_stale() */
     _Atomic uint64_t left;             /* bits set in @lacking */
     _Atomic bool watching;
-    _Atomic bool broken;  /* RAM cannot be served any more; @failure says why */
-    _Atomic bool loaded;  /* the machine state is: a link that is lost is waited for */
-    _Atomic bool cut;     /* a page stream ended */
+    _Atomic bool broken; /* RAM cannot be served any more; @failure says why */
+    _Atomic bool loaded; /* the machine state is: a link that is lost is waited for */
+    _Atomic bool cut;    /* a page stream ended */
 
-    pthread_mutex_t lock;    /* for all below; the thread's, the page streams' and the engine's */
-    struct channel *urgent;  /* whose sending half is ours; NULL: the link is lost */
+    pthread_mutex_t lock;   /* for all below; the thread's, the page streams' and the engine's */
+    struct channel *urgent; /* whose sending half is ours; NULL: the link is lost */
     struct waiting {
         uint64_t page;
         int64_t since_ns;

@@ -44,6 +44,9 @@ struct migration_guest_ops {
      * of ours, less what the greeting took on its way: of several the largest is the best. Called
      * before load(). */
     void (*peer_clock)(void *guest, int64_t ahead_ns);
+    /* Target, may be NULL. Saves and loads the state of the machine as it is, newly made: takes as
+     * long as the real thing and changes nothing. Called before load(). */
+    int (*rehearse)(void *guest, struct error *err);
     /* Target, whose RAM nobody wrote to before: a page never received counts as zeros.
      * Loads the machine state; RAM is complete, or, in post-copy, whoever touches what is lacking
      * waits until it came. The guest does not run. Called once more,

@@ -22,8 +22,8 @@ static int protect_rest(struct migration_source *source, struct error *err)
         uint64_t first = sender->cursor > next ? sender->cursor : next;
         uint64_t count = pages - first < PIECE_PAGES ? pages - first : PIECE_PAGES;
         int cleared = count == 0 ? 0
-                                 : source->guest.ops->dirty_clear(source->guest.self,
-                                                                  source->bitmap, first, count, err);
+                                 : source->guest.ops->dirty_clear(
+                                       source->guest.self, source->bitmap, first, count, err);
         (void)pthread_mutex_unlock(&sender->lock);
         if (next == 0)
             source->hot.first = first;

@@ -16,9 +16,9 @@
 struct migration_source;
 
 struct hot {
-    uint64_t *seen;  /* all that was taken from the log since; NULL: not watching */
-    uint64_t *slice; /* of one look */
-    uint64_t first;  /* page the watch began at */
+    uint64_t *seen;            /* all that was taken from the log since; NULL: not watching */
+    uint64_t *slice;           /* of one look */
+    uint64_t first;            /* page the watch began at */
     int64_t look_ns, next_ns;  /* the last look and the next */
     uint64_t pages_per_second; /* that turned hot, at most; 0: not known */
 };

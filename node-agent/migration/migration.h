@@ -13,9 +13,9 @@
  *   CONNECTING PRECOPY PAUSED        PENDING                     the source
  *   FAILED CANCELLED                 SOURCE_RUNS                 the source, and it does
  *   HANDOVER                         PENDING, later IN_DOUBT     the target, once it hears GO
- *   POSTCOPY                         PENDING                     the target, and it does; the source's
- *                                                                process still has pages of it
- *   COMPLETED                        TARGET_RUNS                 the target, and it does
+ *   POSTCOPY                         PENDING                     the target, and it does; the
+ * source's process still has pages of it COMPLETED                        TARGET_RUNS the target,
+ * and it does
  *
  *   IN_DOUBT: the source has given up and the target's word has not come. Only the controller may
  *   decide now: migration_target_run() at the target, or migration_target_discard() there and then,
@@ -82,8 +82,8 @@ struct migration_limits {
     uint64_t stall_timeout_ms;  /* without progress; 0: MIGRATION_DEFAULT_STALL_MS */
     enum migration_mode mode;
     bool no_postcopy;             /* the VM's owner does not want it: auto does without */
-    uint64_t recovery_timeout_ms; /* target: a link lost in post-copy is waited for so long, then the
-                                     guest is lost; 0: for ever */
+    uint64_t recovery_timeout_ms; /* target: a link lost in post-copy is waited for so long, then
+                                     the guest is lost; 0: for ever */
 };
 
 struct migration_round {
@@ -134,8 +134,8 @@ struct migration_progress {
     uint64_t elapsed_us;
     struct migration_pause pause; /* filled as the pause goes on */
     struct migration_postcopy postcopy;
-    uint32_t pauses_failed;       /* times the source resumed at the deadline and went on */
-    uint32_t rounds_count;        /* entries of @rounds in use, oldest first */
+    uint32_t pauses_failed; /* times the source resumed at the deadline and went on */
+    uint32_t rounds_count;  /* entries of @rounds in use, oldest first */
     struct migration_round rounds[MIGRATION_ROUNDS_KEPT];
     bool verified; /* the hashes were compared and are equal */
     bool encrypted;

@@ -289,9 +289,9 @@ static void *run_stream(void *argument)
     while (wait_for_round(sender, last)) {
         struct error err = ERROR_INIT;
         last = sender->round.number; /* stands still until all threads have finished it */
-        int sent = sender->round.supply ? supply_serve(sender->round.supply, stream,
-                                                       stream == sender->streams, &err)
-                                        : send_round(stream, &err);
+        int sent = sender->round.supply
+                       ? supply_serve(sender->round.supply, stream, stream == sender->streams, &err)
+                       : send_round(stream, &err);
         (void)pthread_mutex_lock(&sender->lock);
         sender->busy--;
         if (sent < 0 && sender->failure.kind == ERROR_NONE)

@@ -6,6 +6,7 @@
 
 #include "node-agent/migration/channel.h"
 #include "node-agent/migration/hot.h"
+#include "node-agent/migration/link_model.h"
 #include "node-agent/migration/migration.h"
 #include "node-agent/migration/page_sender.h"
 #include "node-agent/migration/policy.h"
@@ -35,8 +36,9 @@ struct migration_source {
     uint64_t round_bytes;    /* of page streams when the round began */
     uint64_t round_sent, round_zero;
     int64_t round_ns;
-    uint64_t bandwidth; /* bytes a second */
-    uint64_t remaining; /* dirty pages */
+    struct link_model link;
+    uint64_t rehearsed_us; /* what saving and loading a machine state took at the target */
+    uint64_t remaining;    /* dirty pages */
     bool greeted, logging, paused;
     struct pause_times {
         int64_t begin, stopped, saved, ready, go;
@@ -65,7 +67,8 @@ struct migration_source {
     bool dropping;        /* the pause to come is to end in it */
     bool itemised;        /* the pause is reported */
     bool refused;         /* the target said FAILED */
-    uint64_t *told; /* pages the target was told to be stale; once it lost the link, that it lacks */
+    uint64_t
+        *told; /* pages the target was told to be stale; once it lost the link, that it lacks */
     uint64_t told_pages, dropped_pages;
     bool lacks_told, complete;
     uint64_t resume; /* number of the last attempt to connect anew */

@@ -12,11 +12,11 @@
 #include "node-agent/migration/faults.h"
 #include "node-agent/migration/pages.h"
 
-#define DROPS_MAX       4u   /* before the pause; each finds fewer pages that are new */
-#define FRESH_FEW       256u /* so few are left to the pause */
-#define BACKOFF_MIN_MS  100u
-#define BACKOFF_MAX_MS  2000u
-#define LACKS_WAIT_NS   10000000000
+#define DROPS_MAX      4u   /* before the pause; each finds fewer pages that are new */
+#define FRESH_FEW      256u /* so few are left to the pause */
+#define BACKOFF_MIN_MS 100u
+#define BACKOFF_MAX_MS 2000u
+#define LACKS_WAIT_NS  10000000000
 
 static uint64_t pages_of(const struct migration_source *source)
 {

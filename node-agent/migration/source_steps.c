@@ -30,7 +30,6 @@
 #define GOODBYE_NS       1000000000 /* for CANCEL to leave */
 #define PAUSES_MAX       5u         /* that led to nothing, before giving up */
 #define FIXED_US         2000u      /* first guess of a pause without its pages */
-#define BANDWIDTH_BYTES  65536u     /* a smaller round says nothing of the bandwidth */
 #define VERIFY_MARGIN_NS 100000000
 #define HASH_THREADS     2u
 
@@ -132,19 +131,14 @@ static int end_round(struct migration_source *source, struct error *err)
     source->remaining = round.dirtied_pages;
     source->round_sent += round.pages_sent;
     source->round_zero += round.pages_zero;
-    if (round.wire_bytes < BANDWIDTH_BYTES) {
-        source_note_rtt(source, us);
-    } else {
-        uint64_t now = round.wire_bytes * 1000000 / us;
-        source->bandwidth = source->bandwidth ? (source->bandwidth + now) / 2 : now;
-    }
+    link_model_note(&source->link, round.wire_bytes, us);
     report_add_round(&source->report, &round);
     struct migration_progress *progress = report_edit(&source->report);
     uint64_t dirty = round.dirtied_pages * 1000000 / us;
     if (source->round == 1 && dirty < source->hot.pages_per_second)
         dirty = source->hot.pages_per_second;
     progress->dirty_bps = dirty * PAGE_BYTES * 8;
-    progress->bandwidth_bps = source->bandwidth * 8;
+    progress->bandwidth_bps = source->link.rate * 8;
     report_done(&source->report);
     source_report_counters(source);
     return 0;
@@ -177,6 +171,13 @@ static enum step give_up_text(struct migration_source *source, const struct poli
     return STEP_FAIL;
 }
 
+/* A pause without its pages: the latency of the last round, the state saved here and loaded there
+ * as the target rehearsed it, and the words READY and GO. */
+static uint64_t fixed_us(const struct migration_source *source)
+{
+    return FIXED_US + source->link.latency_us + source->rehearsed_us + 2 * source->rtt_us;
+}
+
 static enum step step_decide(struct migration_source *source, struct error *err)
 {
     const struct migration_limits *limits = &source->options.limits;
@@ -186,9 +187,9 @@ static enum step step_decide(struct migration_source *source, struct error *err)
         .round = source->round,
         .elapsed_ms = now.elapsed_us / 1000,
         .remaining_bytes = source->remaining * PAGE_BYTES,
-        .bandwidth = source->bandwidth ? source->bandwidth : UINT64_MAX, /* all was zeros */
+        .bandwidth = source->link.rate ? source->link.rate : UINT64_MAX, /* all was zeros */
         .dirty = now.dirty_bps / 8,
-        .fixed_us = FIXED_US + 2 * source->rtt_us,
+        .fixed_us = fixed_us(source),
         .limit_us = limits->downtime_limit_ms * 1000,
         .timeout_ms = limits->timeout_ms,
         .pauses_failed = now.pauses_failed,
@@ -438,11 +439,11 @@ static enum step step_reconnect(struct migration_source *source, struct error *e
 static const struct {
     enum step (*take)(struct migration_source *source, struct error *err);
 } steps[] = {
-    [STEP_CONNECT] = {step_connect}, [STEP_ROUND] = {step_round},
-    [STEP_DECIDE] = {step_decide},   [STEP_PAUSE] = {step_pause},
-    [STEP_LAST] = {step_last},       [STEP_RETRACT] = {step_retract},
-    [STEP_GIVE_UP] = {step_give_up}, [STEP_HANDOVER] = {step_handover},
-    [STEP_DROP] = {step_drop},       [STEP_SERVE] = {step_serve},
+    [STEP_CONNECT] = {step_connect},     [STEP_ROUND] = {step_round},
+    [STEP_DECIDE] = {step_decide},       [STEP_PAUSE] = {step_pause},
+    [STEP_LAST] = {step_last},           [STEP_RETRACT] = {step_retract},
+    [STEP_GIVE_UP] = {step_give_up},     [STEP_HANDOVER] = {step_handover},
+    [STEP_DROP] = {step_drop},           [STEP_SERVE] = {step_serve},
     [STEP_RECONNECT] = {step_reconnect},
 };
 

@@ -16,6 +16,7 @@
 #define STALL_WARN_NS      5000000000
 #define REASON_WAIT_NS     300000000
 #define SILENCE_MS         5000u
+#define REHEARSED_MAX_US   10000000u
 
 /* ---------------------------------------------------------------- greeting */
 
@@ -116,6 +117,10 @@ static int hear(struct migration_source *source, const struct frame *frame, cons
         if (frame->argument > source->round)
             return error_set(err, ERROR_FAILED, "the target has a round that was not sent");
         source->round_done = (uint32_t)frame->argument;
+        return 0;
+    case FRAME_REHEARSED:
+        source->rehearsed_us =
+            frame->argument < REHEARSED_MAX_US ? frame->argument : REHEARSED_MAX_US;
         return 0;
     case FRAME_READY:
         source->ready_attempt = (uint32_t)frame->argument;

@@ -59,6 +59,7 @@
  *     POSTCOPY    within a pause, before STATE; argument: how many pages are lacking. RAM is not
  *                 going to be complete: they come when the guest runs, or when it is loaded
  *   target -> source
+ *     REHEARSED   argument: microseconds that saving and loading its own, empty machine state took
  *     ROUND_DONE  argument: round; all page connections have reached its end
  *     READY       argument: attempt; payload: times. Loaded and verified, waiting for GO
  *     RUNNING     argument: epoch; payload: times
@@ -71,9 +72,9 @@
  *   on the first page connection, target -> source
  *     WANT        argument: a page somebody waits for
  *
- * In post-copy PAGES and ZEROS have 2^32 - 1 for a round: such a page is put where nothing is, never
- * over what is there. The first page connection carries what was wanted and what lies around it,
- * the others everything else; a page may come twice. A list of runs is at most 1 MiB of them.
+ * In post-copy PAGES and ZEROS have 2^32 - 1 for a round: such a page is put where nothing is,
+ * never over what is there. The first page connection carries what was wanted and what lies around
+ * it, the others everything else; a page may come twice. A list of runs is at most 1 MiB of them.
  *
  * A run is a u64: page number in the upper 48 bits, number of pages - 1 in the lower 16. Page
  * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data.
@@ -153,6 +154,7 @@ static const struct shape {
     {FRAME_STALE, PATH_TO_TARGET, STREAM_RUN_BYTES, STREAM_CHUNK_MAX},
     {FRAME_POSTCOPY, PATH_TO_TARGET, 0, 0},
     {FRAME_ROUND_DONE, PATH_TO_SOURCE, 0, 0},
+    {FRAME_REHEARSED, PATH_TO_SOURCE, 0, 0},
     {FRAME_READY, PATH_TO_SOURCE, STREAM_TIMES_BYTES, STREAM_TIMES_BYTES},
     {FRAME_RUNNING, PATH_TO_SOURCE, STREAM_TIMES_BYTES, STREAM_TIMES_BYTES},
     {FRAME_ANNOUNCED, PATH_TO_SOURCE, 0, 0},
@@ -294,9 +296,9 @@ void stream_put_hello(uint8_t out[STREAM_HELLO_BYTES], const struct hello *hello
     put16(out + 8, hello->version);
     put16(out + 10, hello->index);
     put16(out + 12, hello->streams);
-    put16(out + 14, (uint16_t)((hello->encrypted ? FLAG_ENCRYPTED : 0u) |
-                               (hello->verify ? FLAG_VERIFY : 0u) |
-                               (hello->postcopy ? FLAG_POSTCOPY : 0u)));
+    put16(out + 14,
+          (uint16_t)((hello->encrypted ? FLAG_ENCRYPTED : 0u) | (hello->verify ? FLAG_VERIFY : 0u) |
+                     (hello->postcopy ? FLAG_POSTCOPY : 0u)));
     put64(out + 16, hello->ram_bytes);
     put64(out + 24, hello->next_epoch);
     put_text(out + 32, hello->migration_id, STREAM_ID_BYTES);

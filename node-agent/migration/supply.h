@@ -19,7 +19,7 @@
 struct page_stream;
 
 struct supply {
-    uint64_t pages; /* of RAM */
+    uint64_t pages;            /* of RAM */
     _Atomic uint64_t *pending; /* one bit a page: not sent yet */
     _Atomic uint64_t cursor;   /* next word of @pending for the others than the urgent stream */
     _Atomic uint64_t wanted;   /* pages that were */

@@ -111,8 +111,8 @@ enum migration_target_state migration_target_progress(struct migration_target *t
 static int answer_ended(const struct migration_target *target, enum target_order order,
                         uint64_t epoch, struct error *err)
 {
-    bool runs = target->state == MIGRATION_TARGET_RUNNING ||
-                target->state == MIGRATION_TARGET_POSTCOPY;
+    bool runs =
+        target->state == MIGRATION_TARGET_RUNNING || target->state == MIGRATION_TARGET_POSTCOPY;
     if (order == ORDER_RUN)
         return runs && target->run_epoch == epoch
                    ? 0

@@ -134,9 +134,10 @@ static void hold(struct migration_target *target, bool held, const char *text)
 void target_lose_link(struct migration_target *target, const char *why)
 {
     char text[MIGRATION_TEXT_MAX];
-    (void)snprintf(text, sizeof(text),
-                   "paused: the link to the source is lost with %llu MiB of memory still there (%s)",
-                   (unsigned long long)(demand_left(&target->demand) * PAGE_BYTES >> 20), why);
+    (void)snprintf(
+        text, sizeof(text),
+        "paused: the link to the source is lost with %llu MiB of memory still there (%s)",
+        (unsigned long long)(demand_left(&target->demand) * PAGE_BYTES >> 20), why);
     hold(target, true, text);
     demand_link(&target->demand, NULL);
     page_receiver_hang_up(&target->receiver);
@@ -211,7 +212,8 @@ static int tell_running(struct migration_target *target, struct error *err)
 static int relink(struct migration_target *target, struct error *err)
 {
     target->link_lost = false;
-    if (tell_running(target, err) < 0 || send_lacks(target, err) < 0 || page_receiver_start(&target->receiver, err) < 0)
+    if (tell_running(target, err) < 0 || send_lacks(target, err) < 0 ||
+        page_receiver_start(&target->receiver, err) < 0)
         return -1;
     demand_link(&target->demand, &target->receiver.inlets[0].channel);
     target->lost_ns = 0;

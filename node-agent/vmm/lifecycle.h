@@ -53,8 +53,8 @@ void lifecycle_ready(struct lifecycle *life);
 /* The source took it back and sends on: READY becomes INCOMING. */
 void lifecycle_unready(struct lifecycle *life);
 
-/* Post-copy's link is lost, @text says so, or it is there again. RUNNING becomes PAUSED and back; no
- * command lets the guest run meanwhile. */
+/* Post-copy's link is lost, @text says so, or it is there again. RUNNING becomes PAUSED and back;
+ * no command lets the guest run meanwhile. */
 void lifecycle_hold(struct lifecycle *life, bool held, const char *text);
 
 /* STOPPED, PANICKED or FAILED, for good. */

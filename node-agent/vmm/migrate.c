@@ -113,8 +113,8 @@ static void on_target_event(void *context, int fd, uint32_t events)
 static bool has_pages_to_come(const struct migrate *migrate)
 {
     struct migration_progress ignored;
-    return migrate->target && migration_target_progress(migrate->target, &ignored, NULL) ==
-                                  MIGRATION_TARGET_POSTCOPY;
+    return migrate->target &&
+           migration_target_progress(migrate->target, &ignored, NULL) == MIGRATION_TARGET_POSTCOPY;
 }
 
 /* ---- requests ---- */
@@ -226,8 +226,9 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
 int migrate_take_back(struct migrate *migrate, uint64_t epoch, struct error *err)
 {
     if (migrate->outgoing && migrate->progress.phase == MIGRATION_PHASE_POSTCOPY)
-        return error_set(err, ERROR_CONFLICT,
-                         "the guest ran at the target since: what is here is older, and never runs");
+        return error_set(
+            err, ERROR_CONFLICT,
+            "the guest ran at the target since: what is here is older, and never runs");
     if (!migrate->source || epoch <= migrate->vmm->life.seen)
         return 0; /* nothing serves, or it is going to be refused */
     drop_source(migrate);

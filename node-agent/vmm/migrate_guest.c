@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "common/cleanup.h"
 #include "common/clock.h"
 #include "node-agent/vmm/dirty.h"
 #include "node-agent/vmm/state.h"
@@ -97,6 +98,17 @@ static int load_there(void *context, void *argument, struct error *err)
     return state_load(self->vmm->machine, bytes->from, bytes->from_size, self->peer_ahead_ns, err);
 }
 
+static int rehearse_there(void *context, void *argument, struct error *err)
+{
+    (void)argument;
+    struct migrate_guest *self = context;
+    auto_free uint8_t *state = NULL;
+    size_t size = 0;
+    if (state_save(self->vmm->machine, &state, &size, err) < 0)
+        return -1;
+    return state_load(self->vmm->machine, state, size, 0, err);
+}
+
 struct start {
     uint64_t epoch;
     int64_t running_ns;
@@ -149,6 +161,12 @@ static void guest_peer_clock(void *guest, int64_t ahead_ns)
     self->has_peer_clock = true;
 }
 
+static int guest_rehearse(void *guest, struct error *err)
+{
+    struct migrate_guest *self = guest;
+    return gate_pass(self->gate, rehearse_there, NULL, err);
+}
+
 static int guest_load(void *guest, const uint8_t *state, size_t size, struct error *err)
 {
     struct migrate_guest *self = guest;
@@ -182,6 +200,7 @@ static const struct migration_guest_ops guest_ops = {
     .save = guest_save,
     .give_up = guest_give_up,
     .peer_clock = guest_peer_clock,
+    .rehearse = guest_rehearse,
     .load = guest_load,
     .run = guest_run,
     .hold = guest_hold,

@@ -170,6 +170,8 @@ class Vmm:
             try:
                 return Control(self.folder / "control")
             except OSError:
+                if self.process.poll() == 0:
+                    return None  # its guest was done sooner than we could connect
                 if self.process.poll() is not None or time.monotonic() > end:
                     raise AssertionError(f"pool-vmm did not start: {self.log()}") from None
                 time.sleep(0.02)
@@ -179,7 +181,8 @@ class Vmm:
 
     def __exit__(self, *_):
         for one in (self.control, *self.consoles):
-            one.close()
+            if one:
+                one.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)

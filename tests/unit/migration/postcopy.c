@@ -1,4 +1,5 @@
-/* Post-copy between two fake guests: pages on demand, the link lost and found, the ends that die. */
+/* Post-copy between two fake guests: pages on demand, the link lost and found, the ends that die.
+ */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <signal.h>
@@ -32,9 +33,9 @@ static void compare_on_demand(struct rig *rig)
 {
     uint64_t pages = rig->from->guest.ram_bytes / 4096;
     for (uint64_t page = pages; page-- > 0;)
-        cr_assert_eq(memcmp(rig->from->guest.ram + page * 4096, rig->to->guest.ram + page * 4096,
-                            4096),
-                     0, "page %llu differs", (unsigned long long)page);
+        cr_assert_eq(
+            memcmp(rig->from->guest.ram + page * 4096, rig->to->guest.ram + page * 4096, 4096), 0,
+            "page %llu differs", (unsigned long long)page);
 }
 
 Test(postcopy, a_round_then_the_guest_runs_and_the_rest_follows)
