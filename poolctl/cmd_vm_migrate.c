@@ -1,4 +1,6 @@
 /* cmd_vm_migrate.c: poolctl vm migrate. */
+#include <string.h>
+
 #include "poolctl/ask.h"
 #include "poolctl/commands.h"
 #include "poolctl/job.h"
@@ -23,6 +25,19 @@ static int find_source(struct session *session, const char *name, char *node, si
     return 0;
 }
 
+static int read_mode(const struct invocation *call, Vmpool__MigrationMode *mode, struct error *err)
+{
+    static const char *const names[] = {"auto", "precopy", "postcopy"};
+    const char *text = invocation_option(call, "mode");
+    for (unsigned i = 0; text && i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *mode = (Vmpool__MigrationMode)i;
+            return 0;
+        }
+    return text ? error_set(err, ERROR_USAGE, "--mode: '%s' is not auto, precopy or postcopy", text)
+                : 0;
+}
+
 static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *limits,
                        struct error *err)
 {
@@ -33,6 +48,12 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
         invocation_number(call, "streams", 1, STREAMS_MAX, &streams, err) < 0 ||
         invocation_ms(call, "timeout", &limits->timeout_ms, err) < 0)
         return -1;
+    if (read_mode(call, &limits->mode, err) < 0)
+        return -1;
+    if (limits->verify && limits->mode == VMPOOL__MIGRATION_MODE__MODE_POSTCOPY)
+        return error_set(err, ERROR_USAGE,
+                         "--verify compares all RAM within the pause, and in post-copy RAM is not "
+                         "complete then: choose one of them");
     if (invocation_has(call, "downtime-limit") && limits->downtime_limit_ms == 0)
         return error_set(err, ERROR_USAGE,
                          "--downtime-limit: no migration is without any pause; "
@@ -74,7 +95,13 @@ const struct command command_vm_migrate = {
         "the last of it. If anything fails before the target has everything, it simply runs on "
         "where it was. At the end the pause is shown with each of its parts.\n\n"
         "--verify hashes all RAM and device state on both sides inside the pause and compares "
-        "them; the pause grows by the time this takes.",
+        "them; the pause grows by the time this takes.\n\n"
+        "A guest that writes faster than the link carries would never be done. --mode auto, the "
+        "default, then switches to post-copy: the guest goes on at the target at once, and the "
+        "pages it touches first are fetched first. Until the last of them has come it needs both "
+        "hosts: a link that is lost meanwhile pauses it until the link is back, and the death of "
+        "either host ends it. --mode precopy never does that, and neither does auto with --verify, "
+        "or for a VM made with --no-post-copy; --mode postcopy does it after one round.",
     .arguments = ONE_ARGUMENT("VM", "the VM's name", COMPLETE_VM),
     .options =
         (const struct option[]){
@@ -91,6 +118,9 @@ const struct command command_vm_migrate = {
             {.name = "streams",
              .value = "N",
              .help = "TCP connections to send over (default: chosen by the engine)"},
+            {.name = "mode",
+             .value = "MODE",
+             .help = "auto, precopy or postcopy (default auto)"},
             {.name = "verify", .help = "compare RAM and device state of both sides in the pause"},
             {.name = "timeout",
              .value = "TIME",
