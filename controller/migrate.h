@@ -20,8 +20,8 @@ void migrate_keep_progress(struct job *job);
 /* Ends the job with the reason that was kept; the VM is what its old node says. */
 void migrate_fail_at_source(struct controller *controller, struct job *job);
 
-/* In "accept": true where the source may not go yet, for it has pages the target lacks; says what is
- * waited for, and goes to "lost" where they will not come (migrate_postcopy.c). */
+/* In "accept": true where the source may not go yet, for it has pages the target lacks; says what
+ * is waited for, and goes to "lost" where they will not come (migrate_postcopy.c). */
 bool migrate_awaits_pages(struct controller *controller, struct job *job);
 
 /* Steps (migrate_ends.c, migrate_postcopy.c). */

@@ -1,6 +1,7 @@
 /*
- * The end of a migration by post-copy: the VM runs at the target and is the target's, and the source
- * still has pages of it. Neither end has all of the guest, so that the death of either is its end.
+ * The end of a migration by post-copy: the VM runs at the target and is the target's, and the
+ * source still has pages of it. Neither end has all of the guest, so that the death of either is
+ * its end.
  *
  *     accept:  the pages have come            discard the source, as ever
  *              an end's node is lost          wait: it may come back with what it has
@@ -52,37 +53,8 @@ static bool target_ended(const struct controller *controller, const struct job *
            (!there->said || there->said->state == VMPOOL__VM_STATE__VM_FAILED);
 }
 
-bool migrate_awaits_pages(struct controller *controller, struct job *job)
-{
-    const struct node *source = migrate_source(controller, job);
-    const char *from = job->stored->from_name, *to = job->stored->to_name;
-    if (!job->stored->pages_to_come)
-        return false;
-    if (target_ended(controller, job) || source_took_pages_along(controller, job)) {
-        job_go(controller, job, "lost");
-        return true;
-    }
-    const struct claim *there = target_claim(job);
-    bool held = there && there->said && there->said->state == VMPOOL__VM_STATE__VM_PAUSED;
-    if (is_lost(migrate_target(controller, job)))
-        job_say(controller, job,
-                "waiting: %s is lost, where the VM is, in post-copy: with it the guest is lost", to);
-    else if (is_lost(source))
-        job_say(controller, job,
-                "waiting: %s is lost and has pages of the VM, which is paused on %s until it is "
-                "back; if it is gone for good: poolctl node rm %s --force",
-                from, to, from);
-    else if (held)
-        job_say(controller, job, "paused on %s: its link to %s, which has pages of it, is lost", to,
-                from);
-    else
-        job_say(controller, job, "runs on %s; fetching the rest of its memory from %s", to, from);
-    return true;
-}
-
-/* ---- the guest is lost ---- */
-
-static void say_lost(struct controller *controller, struct job *job)
+/* Why, while both claims are as fresh as when it was decided. */
+static void note_why_lost(struct controller *controller, struct job *job)
 {
     const struct claim *there = target_claim(job);
     const Vmpool__MigrationProgress *progress = job->stored->migration;
@@ -99,8 +71,41 @@ static void say_lost(struct controller *controller, struct job *job)
     job_keep_failure(job, ERROR_FAILED, text);
 }
 
+bool migrate_awaits_pages(struct controller *controller, struct job *job)
+{
+    const struct node *source = migrate_source(controller, job);
+    const char *from = job->stored->from_name, *to = job->stored->to_name;
+    if (!job->stored->pages_to_come)
+        return false;
+    if (target_ended(controller, job) || source_took_pages_along(controller, job)) {
+        note_why_lost(controller, job);
+        job_go(controller, job, "lost");
+        return true;
+    }
+    const struct claim *there = target_claim(job);
+    bool held = there && there->said && there->said->state == VMPOOL__VM_STATE__VM_PAUSED;
+    if (is_lost(migrate_target(controller, job)))
+        job_say(controller, job,
+                "waiting: %s is lost, where the VM is, in post-copy: with it the guest is lost",
+                to);
+    else if (is_lost(source))
+        job_say(controller, job,
+                "waiting: %s is lost and has pages of the VM, which is paused on %s until it is "
+                "back; if it is gone for good: poolctl node rm %s --force",
+                from, to, from);
+    else if (held)
+        job_say(controller, job, "paused on %s: its link to %s, which has pages of it, is lost", to,
+                from);
+    else
+        job_say(controller, job, "runs on %s; fetching the rest of its memory from %s", to, from);
+    return true;
+}
+
+/* ---- the guest is lost ---- */
+
 static void after_lost(struct controller *controller, struct job *job)
 {
+    job->stored->cancelled = false; /* it came too late */
     migrate_keep_progress(job);
     (void)vm_happens(controller, job->vm, VM_EVENT_CRASHED, job->stored->failure->text);
     event_add(controller, "error", "migration.lost", job->stored->subject, job->stored->id, "%s",
@@ -113,9 +118,6 @@ void migrate_on_lost(struct controller *controller, struct job *job, const struc
     const struct node *target = migrate_target(controller, job);
     switch (event->what) {
     case JOB_ENTER:
-        if (!job->stored->failure)
-            say_lost(controller, job);
-        job_save(controller, job);
         if (!target || is_lost(target)) {
             after_lost(controller, job);
             break;

@@ -218,8 +218,7 @@ static bool serves_pages(const struct vm *vm, const Vmpool__NodeVm *said)
         own->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED)
         return false;
     const struct claim *claim = vm_claim_of(vm, vm->stored->node_id);
-    const Vmpool__MigrationProgress *owner =
-        claim && claim->said ? claim->said->migration : NULL;
+    const Vmpool__MigrationProgress *owner = claim && claim->said ? claim->said->migration : NULL;
     if (!claim)
         return true; /* its owner's node has said nothing yet */
     return owner && strcmp(owner->migration_id, own->migration_id) == 0 &&

@@ -17,8 +17,8 @@ static const Vmpool__VmmStatus *last_status(const struct vm *vm)
 }
 
 /* A target that ran, or may have, and has failed since: its migration counts as completed, whatever
- * its VMM could say of it before it died; or as in post-copy, which also says that it ran. Told the other way round, the source could be let run on
- * from a state that is over. */
+ * its VMM could say of it before it died; or as in post-copy, which also says that it ran. Told the
+ * other way round, the source could be let run on from a state that is over. */
 static void complete_migration(struct vm *vm, struct vm_description *out)
 {
     if (!vm->record.incoming || !vm->record.ended || !vm->ran)
