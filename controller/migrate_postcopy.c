@@ -10,6 +10,7 @@
  */
 #include <stdio.h>
 
+#include "common/clock.h"
 #include "controller/events.h"
 #include "controller/migrate.h"
 #include "controller/migration_words.h"
@@ -25,22 +26,41 @@ static bool is_lost(const struct node *node)
     return node && node->phase == VMPOOL__NODE_PHASE__NODE_LOST;
 }
 
-/* The source's process has ended, and the target, asked after that, still misses pages and its
- * link. One that has just delivered the last page may end, too. */
-static bool source_took_pages_along(const struct controller *controller, const struct job *job)
+/* Times --lost-after: a VMM of the target whose event loop itself waits for a page says nothing. */
+#define LONG_SILENT 4
+
+static bool source_is_gone(const struct controller *controller, const struct job *job)
 {
     const struct node *source = migrate_source(controller, job);
+    const struct claim *here = vm_claim_of(job->vm, job->stored->source_node);
+    if (!source)
+        return true;
+    return !is_lost(source) && here && !migration_source_lives(here) &&
+           here->at_ms > job->entered_ms;
+}
+
+/* The source's process has ended, and the target, asked after that, still misses pages and its
+ * link; or says nothing new for long. One that has just delivered the last page may end, too. */
+static bool source_took_pages_along(const struct controller *controller, struct job *job)
+{
     const struct claim *here = vm_claim_of(job->vm, job->stored->source_node);
     const struct claim *there = target_claim(job);
     const Vmpool__MigrationProgress *progress =
         there && there->said ? migration_progress_of(job, there->said) : NULL;
-    bool holds = progress && progress->postcopy && progress->postcopy->held;
-    if (!holds || is_lost(source))
+    int64_t now_ms = clock_monotonic_ms();
+    if (!source_is_gone(controller, job)) {
+        job->decide_ms = 0;
         return false;
-    if (!source)
-        return true;
-    return here && !migration_source_lives(here) && there->at_ms > here->at_ms &&
-           here->at_ms > job->entered_ms;
+    }
+    if (job->decide_ms == 0) {
+        job->decide_ms = now_ms + (int64_t)controller->config.lost_after_ms * LONG_SILENT;
+        job_limit(job, controller->config.lost_after_ms * LONG_SILENT);
+    }
+    if (!progress || is_lost(migrate_target(controller, job)))
+        return false;
+    bool holds = progress->postcopy && progress->postcopy->held &&
+                 (!migrate_source(controller, job) || there->at_ms > here->at_ms);
+    return holds || now_ms >= job->decide_ms;
 }
 
 static bool target_ended(const struct controller *controller, const struct job *job)
