@@ -26,7 +26,7 @@ static bool is_lost(const struct node *node)
     return node && node->phase == VMPOOL__NODE_PHASE__NODE_LOST;
 }
 
-/* Times --lost-after: a VMM of the target whose event loop itself waits for a page says nothing. */
+/* Times --lost-after, for a target that says nothing new. */
 #define LONG_SILENT 4
 
 static bool source_is_gone(const struct controller *controller, const struct job *job)
