@@ -126,6 +126,23 @@ static void ask(struct demand *demand, uint64_t page)
         (void)channel_flush(demand->urgent, &ignored);
 }
 
+static void note_latency(struct demand *demand, uint64_t page)
+{
+    int64_t now_ns = clock_monotonic_ns();
+    (void)pthread_mutex_lock(&demand->lock);
+    for (unsigned i = 0; i < demand->waiting_count; i++) {
+        if (demand->waiting[i].page != page)
+            continue;
+        uint64_t us = (uint64_t)(now_ns - demand->waiting[i].since_ns) / 1000;
+        demand->latency_sum_us += us;
+        if (us > demand->latency_max_us)
+            demand->latency_max_us = us;
+        demand->waiting[i] = demand->waiting[--demand->waiting_count];
+        break;
+    }
+    (void)pthread_mutex_unlock(&demand->lock);
+}
+
 static int serve_fault(struct demand *demand, uint64_t address, struct error *err)
 {
     uint64_t page = (address - (uintptr_t)demand->guest->ram) / PAGE_BYTES;
@@ -142,10 +159,12 @@ static int serve_fault(struct demand *demand, uint64_t address, struct error *er
             (struct waiting){.page = page, .since_ns = clock_monotonic_ns()};
     ask(demand, page);
     (void)pthread_mutex_unlock(&demand->lock);
-    /* It may have come between the two looks: then nobody else takes this back. */
-    if (!is_set(demand->lacking, page))
-        return uffd_put(demand->guest->uffd, address_of(demand, page), NULL, 1, err);
-    return 0;
+    if (is_set(demand->lacking, page))
+        return 0;
+    /* It came between the two looks, and who put it may not have seen that it was waited for. */
+    clear(demand->asked, page);
+    note_latency(demand, page);
+    return uffd_put(demand->guest->uffd, address_of(demand, page), NULL, 1, err);
 }
 
 static void break_down(struct demand *demand, const struct error *err)
@@ -268,23 +287,6 @@ void demand_link(struct demand *demand, struct channel *urgent)
 }
 
 /* ---------------------------------------------------------------- pages that come */
-
-static void note_latency(struct demand *demand, uint64_t page)
-{
-    int64_t now_ns = clock_monotonic_ns();
-    (void)pthread_mutex_lock(&demand->lock);
-    for (unsigned i = 0; i < demand->waiting_count; i++) {
-        if (demand->waiting[i].page != page)
-            continue;
-        uint64_t us = (uint64_t)(now_ns - demand->waiting[i].since_ns) / 1000;
-        demand->latency_sum_us += us;
-        if (us > demand->latency_max_us)
-            demand->latency_max_us = us;
-        demand->waiting[i] = demand->waiting[--demand->waiting_count];
-        break;
-    }
-    (void)pthread_mutex_unlock(&demand->lock);
-}
 
 static void note_here(struct demand *demand, struct run run)
 {

@@ -302,7 +302,7 @@ ParameterizedTest(char (*fault)[40], postcopy, a_lost_word_is_said_again)
     struct rig rig;
     setenv("VMPOOL_FAULTS", *fault, 1);
     make(&rig, MIGRATION_MODE_POSTCOPY, 50000000);
-    rig.out.limits.stall_timeout_ms = 1000;
+    rig.out.limits.stall_timeout_ms = 3000;
     rig_start(&rig);
     rig_wait(&rig);
     rig_assert_moved(&rig);
