@@ -58,9 +58,8 @@ static void make_cpuid(struct sim_agent *agent)
         memcpy(agent->cpuid, entries, sizeof entries);
 }
 
-struct sim_agent *sim_agent_new(struct sim_net *net, const char *name, const char *token)
+static struct sim_agent *make_agent(struct sim_net *net, const char *name)
 {
-    struct error err = ERROR_INIT;
     struct sim_agent *agent = calloc(1, sizeof *agent);
     if (!agent)
         return NULL;
@@ -72,16 +71,45 @@ struct sim_agent *sim_agent_new(struct sim_net *net, const char *name, const cha
     agent->bandwidth_bps = 10000000000u;
     agent->port = net->next_port++;
     make_cpuid(agent);
+    return agent;
+}
+
+static void append(struct sim_net *net, struct sim_agent *agent)
+{
+    struct sim_agent **last = &net->agents;
+    while (*last)
+        last = &(*last)->next;
+    *last = agent;
+}
+
+struct sim_agent *sim_agent_known(struct sim_net *net, const char *name, const char *address,
+                                  const uint8_t server_key[32], const struct link_keys *keys)
+{
+    struct sim_agent *agent = make_agent(net, name);
+    if (!agent)
+        return NULL;
+    (void)snprintf(agent->token.address, sizeof agent->token.address, "%s", address);
+    memcpy(agent->token.server_key, server_key, sizeof agent->token.server_key);
+    agent->keys = *keys;
+    agent->joined = true;
+    agent->next = net->agents;
+    net->agents = agent;
+    return agent;
+}
+
+struct sim_agent *sim_agent_new(struct sim_net *net, const char *name, const char *token)
+{
+    struct error err = ERROR_INIT;
+    struct sim_agent *agent = make_agent(net, name);
+    if (!agent)
+        return NULL;
     if (link_keys_generate(&agent->keys, &err) < 0 ||
         link_token_parse(token, &agent->token, &err) < 0) {
         free(agent->cpuid);
         free(agent);
         return NULL;
     }
-    struct sim_agent **last = &net->agents;
-    while (*last)
-        last = &(*last)->next;
-    *last = agent;
+    append(net, agent);
     sim_agent_start(agent);
     return agent;
 }
@@ -101,7 +129,7 @@ out:
     free(data);
 }
 
-static void fill_facts(const struct sim_agent *agent, Vmpool__NodeFacts *facts)
+void sim_agent_facts(const struct sim_agent *agent, Vmpool__NodeFacts *facts)
 {
     static char version[] = "0.1.0", kernel[] = "6.1-sim", address[] = "127.0.0.1";
     *facts = (Vmpool__NodeFacts)VMPOOL__NODE_FACTS__INIT;
@@ -119,7 +147,7 @@ static void send_join(struct sim_agent *agent)
     Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
     Vmpool__NodeJoin join = VMPOOL__NODE_JOIN__INIT;
     Vmpool__NodeFacts facts;
-    fill_facts(agent, &facts);
+    sim_agent_facts(agent, &facts);
     join.protocol_version = VMPOOL__PROTOCOL_VERSION__PROTOCOL_CURRENT;
     join.name = agent->name;
     join.public_key = (ProtobufCBinaryData){32, agent->keys.public_key};
@@ -165,7 +193,7 @@ static void send_hello(struct sim_agent *agent)
     Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
     Vmpool__NodeHello hello = VMPOOL__NODE_HELLO__INIT;
     Vmpool__NodeFacts facts;
-    fill_facts(agent, &facts);
+    sim_agent_facts(agent, &facts);
     hello.protocol_version = VMPOOL__PROTOCOL_VERSION__PROTOCOL_CURRENT;
     hello.facts = &facts;
     hello.boot_id = agent->boot_id;

@@ -110,6 +110,11 @@ void sim_net_free(struct sim_net *net);
 
 /* Adds an agent; it joins by @token and stays. */
 struct sim_agent *sim_agent_new(struct sim_net *net, const char *name, const char *token);
+/* What a sim_agent_known() says of itself; points into @agent. */
+void sim_agent_facts(const struct sim_agent *agent, Vmpool__NodeFacts *facts);
+/* Adds an agent that the controller at @address knows already by @keys; not started. */
+struct sim_agent *sim_agent_known(struct sim_net *net, const char *name, const char *address,
+                                  const uint8_t server_key[32], const struct link_keys *keys);
 /* Connects, or does so again after sim_agent_stop(). */
 void sim_agent_start(struct sim_agent *agent);
 /* The agent's process ends; its VMs run on, its memory of answers is lost. */

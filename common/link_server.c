@@ -15,6 +15,12 @@
 #include "common/link.h"
 #include "common/link_socket.h"
 
+/* A connection whose other host does not answer ends after 10 s. */
+#define KEEPALIVE_IDLE_S      4
+#define KEEPALIVE_INTERVAL_S  2
+#define KEEPALIVE_PROBES      3
+#define UNACKNOWLEDGED_MAX_MS 10000
+
 #define ZAP_DOMAIN "vmpool"
 /* refused() runs at most once per address and REFUSED_MS, and for at most REFUSED_MAX addresses in
  * that time, so that many strangers cannot fill a log either. */
@@ -327,7 +333,15 @@ static int open_router(struct link_server *server, const char *address,
     if (link_socket_attach(&server->router, server->loop, zmq, on_router, server, err) < 0)
         return -1;
     /* A domain makes libzmq insist on our handler's answer. */
-    if (link_socket_limits(zmq, err) < 0 || link_option_int(zmq, ZMQ_LINGER, 200, err) < 0 ||
+    /* Clients send the heartbeats and we answer. Our own would cost O(peers) each, as libzmq looks
+     * for a timer among all of them; that a peer's host is gone the kernel tells us as soon. */
+    if (link_socket_limits(zmq, err) < 0 || link_option_int(zmq, ZMQ_HEARTBEAT_IVL, 0, err) < 0 ||
+        link_option_int(zmq, ZMQ_TCP_KEEPALIVE, 1, err) < 0 ||
+        link_option_int(zmq, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S, err) < 0 ||
+        link_option_int(zmq, ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S, err) < 0 ||
+        link_option_int(zmq, ZMQ_TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES, err) < 0 ||
+        link_option_int(zmq, ZMQ_TCP_MAXRT, UNACKNOWLEDGED_MAX_MS, err) < 0 ||
+        link_option_int(zmq, ZMQ_LINGER, 200, err) < 0 ||
         link_option_int(zmq, ZMQ_BACKLOG, 512, err) < 0 ||
         link_option_int(zmq, ZMQ_ROUTER_MANDATORY, 1, err) < 0 ||
         link_option_int(zmq, ZMQ_CURVE_SERVER, 1, err) < 0 ||

@@ -164,6 +164,9 @@ static const struct route routes[] = {
     [BODY(JOB_WATCH)] = {api_job_watch, NOT_KEPT},
     [BODY(JOB_CANCEL)] = {api_job_cancel, KEPT},
     [BODY(EVENT_WATCH)] = {api_event_watch, NOT_KEPT},
+    [BODY(PLAN_GET)] = {api_plan_get, NOT_KEPT},
+    [BODY(PLAN_APPLY)] = {api_plan_apply, KEPT},
+    [BODY(CAPACITY_GET)] = {api_capacity_get, NOT_KEPT},
 };
 
 static int refuse_unknown(struct controller *controller, struct api_call *call, struct error *err)

@@ -55,6 +55,9 @@ int api_image_remove(struct controller *, struct api_call *, struct error *);
 int api_job_list(struct controller *, struct api_call *, struct error *);
 int api_job_watch(struct controller *, struct api_call *, struct error *);
 int api_job_cancel(struct controller *, struct api_call *, struct error *);
+int api_plan_get(struct controller *, struct api_call *, struct error *);
+int api_plan_apply(struct controller *, struct api_call *, struct error *);
+int api_capacity_get(struct controller *, struct api_call *, struct error *);
 int api_event_watch(struct controller *, struct api_call *, struct error *);
 
 struct vm;

@@ -26,15 +26,11 @@ static void reply_placement(struct api_call *call, Vmpool__Placement *placement)
 static void set_mac(const struct controller *controller, Vmpool__VmSpec *spec)
 {
     char id[UUID_SIZE];
-    bool taken;
     do {
         unsigned a = 0, b = 0, c = 0;
         (void)sscanf(uuid_make(id), "%2x%2x%2x", &a, &b, &c);
         pb_setf(&spec->mac, "52:54:00:%02x:%02x:%02x", a, b, c);
-        taken = false;
-        for (const struct vm *vm = controller->vms; vm && !taken; vm = vm->next)
-            taken = strcmp(vm->stored->spec->mac, spec->mac) == 0;
-    } while (taken);
+    } while (name_map_get(&controller->vms_by_mac, spec->mac));
 }
 
 static void copy_lists(Vmpool__VmSpec *spec, const Vmpool__VmCreate *create)
@@ -66,6 +62,8 @@ static Vmpool__Store__Vm *make_vm(const struct controller *controller,
     copy_lists(spec, create);
     pb_set(&spec->anti_affinity_group, create->anti_affinity_group);
     spec->no_postcopy = create->no_postcopy;
+    if (create->rules)
+        spec->rules = pb_copy(&create->rules->base);
     set_mac(controller, spec);
     for (size_t i = 0; i < create->n_node_selector; i++)
         pb_push(&stored->selector, &stored->n_selector, pb_copy(&create->node_selector[i]->base));
@@ -111,9 +109,14 @@ int api_vm_create(struct controller *controller, struct api_call *call, struct e
     if (!image)
         return -1;
     Vmpool__Store__Vm *stored = make_vm(controller, create, image);
+    struct placement_question question = question_of(stored, create->on_node);
+    if (placement_check(&question, err) < 0) {
+        pb_free(stored);
+        return -1;
+    }
     if (!create->stopped || create->dry_run) {
         Vmpool__Placement *placement = NULL;
-        struct placement_question question = question_of(stored, create->on_node);
+        question.adds = true;
         bool fits = placement_choose(controller, &question, &placement, err) != NULL;
         if (create->dry_run || (!fits && !nodes_settling(controller))) {
             /* Who only asks is told why and why not; who orders is refused with a reason. */

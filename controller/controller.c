@@ -23,6 +23,8 @@
 #include "controller/nodes.h"
 #include "controller/outbox.h"
 #include "controller/pb.h"
+#include "controller/pool_cpu.h"
+#include "controller/rebalance.h"
 #include "controller/requests.h"
 #include "controller/streams.h"
 #include "controller/vms.h"
@@ -75,6 +77,7 @@ static void on_tick(void *context)
     requests_check(controller);
     api_prune(controller);
     keys_prune(controller, (uint64_t)clock_wall_ms());
+    rebalance_check(controller);
 }
 
 /* ---- the link ---- */
@@ -289,7 +292,9 @@ struct controller *controller_open(const struct config *config, struct loop *loo
     controller->next_request = 1ull << 63 | (uint64_t)controller->started_wall_ms << 16;
     controller->outbox = outbox_new();
     controller->keys = keys_new();
+    controller->cpu = pool_cpu_new();
     controller->api = api_new();
+    controller->rebalance = rebalance_new();
     controller->complaints = mem_new(COMPLAINTS * sizeof *controller->complaints);
     if (open_state_dir(config, err) < 0 || start(controller, err) < 0) {
         controller_close(controller);
@@ -316,9 +321,11 @@ void controller_close(struct controller *controller)
     images_close(controller->images);
     api_free(controller->api);
     keys_free(controller->keys);
+    pool_cpu_free(controller->cpu);
     outbox_free(controller->outbox);
     scheduler_free(controller->scheduler);
     store_close(controller->store);
     free(controller->complaints);
+    free(controller->rebalance);
     free(controller);
 }

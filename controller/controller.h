@@ -31,6 +31,8 @@ struct console;
 struct images;
 struct keys;
 struct outbox;
+struct pool_cpu;
+struct rebalance;
 struct request;
 struct stream;
 
@@ -46,12 +48,13 @@ struct controller {
     struct loop_source *turn_end; /* set while something waits for the end of the turn */
     bool store_failed;            /* whoever runs the loop closes this one and opens another */
     int64_t started_wall_ms;
+    struct rebalance *rebalance;
     int64_t checked_ms; /* when nodes were last looked at */
 
     struct node *nodes; /* by age */
     struct name_map nodes_by_name, nodes_by_id;
     struct vm *vms;
-    struct name_map vms_by_name, vms_by_id;
+    struct name_map vms_by_name, vms_by_id, vms_by_mac;
     struct job *jobs; /* running and recently ended, newest first */
     uint64_t next_job, next_event;
     uint64_t next_request; /* of commands that belong to no job */
@@ -62,6 +65,7 @@ struct controller {
 
     struct outbox *outbox;
     struct keys *keys;
+    struct pool_cpu *cpu;
     struct images *images;
     struct api *api;
     struct complaint *complaints;

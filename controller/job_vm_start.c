@@ -79,6 +79,7 @@ static void on_place(struct controller *controller, struct job *job, const struc
         .only_node = only ? only : disk_node(controller, job),
         .tried = job->stored->tried_nodes,
         .tried_count = job->stored->n_tried_nodes,
+        .adds = true,
     };
     Vmpool__Placement *answer = NULL;
     struct node *node = job->stored->n_tried_nodes < HOSTS_MAX

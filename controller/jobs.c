@@ -15,9 +15,9 @@
 /* A command's request_id is its job's id and its place in the journal. */
 #define SEQUENCE_BITS 16
 
-static const struct job_kind *const kinds[] = {
-    &job_vm_create, &job_vm_start,   &job_vm_stop,    &job_vm_kill,
-    &job_vm_remove, &job_vm_migrate, &job_node_drain, NULL};
+static const struct job_kind *const kinds[] = {&job_vm_create,  &job_vm_start,  &job_vm_stop,
+                                               &job_vm_kill,    &job_vm_remove, &job_vm_migrate,
+                                               &job_node_drain, &job_plan,      NULL};
 
 bool job_running(const struct job *job)
 {

@@ -14,7 +14,7 @@
 
 /* A DISCARD at the new epoch also throws away a target that runs: right only where the source has
  * said that it never gave up, or nobody can. At the epoch below, an agent refuses it for a copy
- * that is ready or runs. */
+ * that is ready, runs, or ran before it failed. */
 static void send_discard(struct controller *controller, struct job *job, const struct node *target,
                          bool also_running)
 {
@@ -25,8 +25,8 @@ static void send_discard(struct controller *controller, struct job *job, const s
 
 typedef void (*after_fn)(struct controller *controller, struct job *job);
 
-/* The end does not depend on the target's word here: without the source's GO its copy never runs,
- * and what is left of it is discarded when its node reports (reconcile.h). */
+/* The end does not depend on the target's word here: the source never gave up, and without its GO
+ * the copy never runs; what is left of it is discarded when its node reports (reconcile.h). */
 static void discard_target(struct controller *controller, struct job *job,
                            const struct job_event *event, after_fn after)
 {
@@ -95,9 +95,32 @@ static void after_gone(struct controller *controller, struct job *job)
              vm_phase_name(job->vm->stored->phase));
 }
 
+/* GO may still be on its way to a target that was ready, so "it runs nowhere" takes the target's
+ * word, or the operator's that its node is gone for good. */
 void migrate_on_gone(struct controller *controller, struct job *job, const struct job_event *event)
 {
-    discard_target(controller, job, event, after_gone);
+    struct node *target = migrate_target(controller, job);
+    if (!target) {
+        after_gone(controller, job);
+        return;
+    }
+    switch (event->what) {
+    case JOB_ENTER:
+        job_say(controller, job, "waiting for the word of %s that it holds no copy",
+                job->stored->to_name);
+        job_limit(job, controller->config.command_timeout_ms);
+        send_discard(controller, job, target, true);
+        break;
+    case JOB_ANSWER:
+        if (event->answer->discarded && !event->answer->failure)
+            after_gone(controller, job);
+        break; /* a refusal: asked again once the time is over */
+    case JOB_TIMEOUT:
+        job_go(controller, job, "gone");
+        break;
+    default:
+        break;
+    }
 }
 
 /* ---- deciding a handover: run-target, take-back, leave, run-source ---- */
@@ -197,9 +220,9 @@ void migrate_on_run_source(struct controller *controller, struct job *job,
                      job->stored->next_epoch);
         break;
     case JOB_ANSWER:
+        /* A VMM that was too slow to answer may still obey: what both ends say decides again. */
         if (event->answer->failure) {
-            job_keep_failure(job, event->answer->failure->kind, event->answer->failure->text);
-            job_go(controller, job, "gone");
+            job_go(controller, job, "stream");
             break;
         }
         vm_set_owner(controller, job->vm, source, job->stored->next_epoch);

@@ -15,6 +15,7 @@
 #include "controller/outbox.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
+#include "controller/pool_cpu.h"
 #include "controller/reconcile.h"
 #include "controller/requests.h"
 #include "controller/uuid.h"
@@ -46,43 +47,21 @@ static int check_version(uint32_t version, struct error *err)
                      VMPOOL__PROTOCOL_VERSION__PROTOCOL_CURRENT);
 }
 
-/* ---- the pool's CPU ---- */
-
-/* The common CPU of all nodes and @more (NULL: no other). */
-static int common_cpu(const struct controller *controller, const struct node *but,
-                      const Vmpool__NodeFacts *more, uint8_t *out, size_t *size, struct error *err)
-{
-    auto_free struct baseline_cpu *cpus =
-        mem_new((controller->nodes_by_name.count + 1) * sizeof *cpus);
-    size_t count = 0;
-    for (const struct node *node = controller->nodes; node; node = node->next)
-        if (node != but && node->stored->facts && node->stored->facts->cpuid.len > 0)
-            cpus[count++] = (struct baseline_cpu){node->stored->facts->cpuid.data,
-                                                  node->stored->facts->cpuid.len};
-    if (more && more->cpuid.len > 0) {
-        cpus[count] = (struct baseline_cpu){more->cpuid.data, more->cpuid.len};
-        if (baseline_check(&cpus[count++], err) < 0)
-            return -1;
-    }
-    return baseline_intersect(cpus, count, out, size, err);
-}
+/* ---- welcome ---- */
 
 static void send_welcome(struct controller *controller, const struct node *node)
 {
     struct error err = ERROR_INIT;
     Vmpool__ControllerToNode message = VMPOOL__CONTROLLER_TO_NODE__INIT;
     Vmpool__NodeWelcome welcome = VMPOOL__NODE_WELCOME__INIT;
-    auto_free uint8_t *cpu = mem_new(BASELINE_BYTES_MAX);
+    const uint8_t *cpu = NULL;
     size_t size = 0;
-    if (common_cpu(controller, NULL, NULL, cpu, &size, &err) < 0) {
+    if (pool_cpu_get(controller, &cpu, &size, &err) < 0)
         log_error("%s", err.text);
-        size = 0;
-    }
     welcome.protocol_version = VMPOOL__PROTOCOL_VERSION__PROTOCOL_CURRENT;
     welcome.node_id = node->stored->id;
     welcome.report_interval_ms = controller->config.report_interval_ms;
-    welcome.cpuid_baseline.data = cpu;
-    welcome.cpuid_baseline.len = size;
+    welcome.cpuid_baseline = (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)cpu};
     message.body_case = VMPOOL__CONTROLLER_TO_NODE__BODY_WELCOME;
     message.welcome = &welcome;
     (void)node_send(controller, node, &message);
@@ -93,11 +72,9 @@ static void send_welcome(struct controller *controller, const struct node *node)
 static int check_facts(const struct controller *controller, const struct node *known,
                        const Vmpool__NodeFacts *facts, struct error *err)
 {
-    auto_free uint8_t *cpu = mem_new(BASELINE_BYTES_MAX);
-    size_t size = 0;
     if (validate_facts(facts, err) < 0)
         return -1;
-    return common_cpu(controller, known, facts, cpu, &size, err);
+    return pool_cpu_check(controller, known, facts, err);
 }
 
 static int check_token(const struct controller *controller, const Vmpool__Store__Token *token,
@@ -153,6 +130,8 @@ static struct node *add_node(struct controller *controller, Vmpool__Store__Token
     stored->facts = join->facts ? pb_copy(&join->facts->base) : NULL;
     stored->joined_wall_ms = (uint64_t)clock_wall_ms();
     struct node *node = node_add(controller, stored);
+    if (stored->facts)
+        pool_cpu_added(controller, stored->facts);
     node_save(controller, node);
     pb_set(&token->node_id, id);
     store_put(controller->store, STORE_TOKEN, token->id, &token->base);
@@ -214,6 +193,27 @@ static bool facts_changed(const Vmpool__Store__Node *stored, const Vmpool__NodeH
     return a_size != b_size || memcmp(a, b, a_size) != 0;
 }
 
+/* The others hear of it only where the pool's CPU is another one now. */
+static void change_cpu(struct controller *controller, const struct node *node, bool is_first)
+{
+    struct error err = ERROR_INIT;
+    const uint8_t *cpu = NULL;
+    size_t size = 0, old_size = 0;
+    auto_free uint8_t *old = mem_new(BASELINE_BYTES_MAX);
+    if (pool_cpu_get(controller, &cpu, &old_size, &err) == 0)
+        memcpy(old, cpu, old_size);
+    if (is_first)
+        pool_cpu_added(controller, node->stored->facts);
+    else
+        pool_cpu_forget(controller);
+    if (pool_cpu_get(controller, &cpu, &size, &err) == 0 && size == old_size &&
+        memcmp(cpu, old, size) == 0)
+        return;
+    for (const struct node *other = controller->nodes; other; other = other->next)
+        if (other != node)
+            send_welcome(controller, other);
+}
+
 static void take_facts(struct controller *controller, struct node *node,
                        const Vmpool__NodeHello *hello)
 {
@@ -224,8 +224,9 @@ static void take_facts(struct controller *controller, struct node *node,
         event_add(controller, "warning", "node.restarted", stored->name, 0,
                   "the host was restarted");
     pb_set(&stored->boot_id, hello->boot_id);
+    bool is_first = !stored->facts;
     bool cpu_changed =
-        !stored->facts || stored->facts->cpuid.len != hello->facts->cpuid.len ||
+        is_first || stored->facts->cpuid.len != hello->facts->cpuid.len ||
         (stored->facts->cpuid.len > 0 && memcmp(stored->facts->cpuid.data, hello->facts->cpuid.data,
                                                 stored->facts->cpuid.len) != 0);
     pb_free(stored->facts);
@@ -233,9 +234,7 @@ static void take_facts(struct controller *controller, struct node *node,
     node_save(controller, node);
     placement_set_node(controller, node);
     if (cpu_changed)
-        for (const struct node *other = controller->nodes; other; other = other->next)
-            if (other != node)
-                send_welcome(controller, other);
+        change_cpu(controller, node, is_first);
 }
 
 static void on_hello(struct controller *controller, struct node *node, const struct link_peer *peer,

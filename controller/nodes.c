@@ -10,6 +10,7 @@
 #include "controller/outbox.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
+#include "controller/pool_cpu.h"
 #include "controller/vms.h"
 
 struct node *node_add(struct controller *controller, Vmpool__Store__Node *stored)
@@ -51,6 +52,8 @@ void node_delete(struct controller *controller, struct node *node)
         at = &(*at)->next;
     *at = node->next;
     claims_forget_node(node);
+    vms_forget_node(node);
+    pool_cpu_forget(controller);
     name_map_remove(&controller->nodes_by_name, node->stored->name);
     name_map_remove(&controller->nodes_by_id, node->stored->id);
     placement_remove_node(controller, node);

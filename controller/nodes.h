@@ -23,6 +23,8 @@ struct node {
     Vmpool__NodeReport *report; /* the latest, without its VMs; NULL: none yet */
     struct claim *claims;       /* what it says of VMs we know */
     uint64_t vms;               /* that count on it */
+    struct vm *counted;         /* a list of them, through vm.next_counted */
+    int64_t hot_ms;             /* monotonic; since when it is hot; 0: it is not */
     uint64_t marks;             /* counts its full lists of VMs */
 };
 

@@ -17,6 +17,13 @@ enum {
     REPORT_INTERVAL,
     LOST_AFTER,
     DRAIN_PARALLEL,
+    KEEP_N1,
+    REBALANCE,
+    REBALANCE_INTERVAL,
+    REBALANCE_HOLD,
+    REBALANCE_COOLDOWN,
+    REBALANCE_BATCH,
+    REBALANCE_THRESHOLD,
     LOG_LEVEL,
     HELP,
     VERSION,
@@ -33,6 +40,13 @@ static const struct option long_options[] = {
     {"report-interval", required_argument, NULL, REPORT_INTERVAL},
     {"lost-after", required_argument, NULL, LOST_AFTER},
     {"drain-parallel", required_argument, NULL, DRAIN_PARALLEL},
+    {"keep-n1", no_argument, NULL, KEEP_N1},
+    {"rebalance", required_argument, NULL, REBALANCE},
+    {"rebalance-interval", required_argument, NULL, REBALANCE_INTERVAL},
+    {"rebalance-hold", required_argument, NULL, REBALANCE_HOLD},
+    {"rebalance-cooldown", required_argument, NULL, REBALANCE_COOLDOWN},
+    {"rebalance-batch", required_argument, NULL, REBALANCE_BATCH},
+    {"rebalance-threshold", required_argument, NULL, REBALANCE_THRESHOLD},
     {"log-level", required_argument, NULL, LOG_LEVEL},
     {"help", no_argument, NULL, HELP},
     {"version", no_argument, NULL, VERSION},
@@ -53,7 +67,16 @@ void options_help(void)
         "  --memory-overcommit PERCENT                        (100)\n"
         "  --report-interval TIME   how often agents report   (5s)\n"
         "  --lost-after TIME        silence that makes a node lost   (15s)\n"
-        "  --drain-parallel N       migrations of a drain at a time  (2)\n"
+        "  --drain-parallel N       migrations of a drain or plan at a time  (2)\n"
+        "  --keep-n1                refuse a VM after which the VMs of some one node\n"
+        "                           would have no place if that node were lost\n"
+        "  --rebalance off|recommend|on   look whether VMs should move, and say so or\n"
+        "                           move them                 (recommend)\n"
+        "  --rebalance-interval TIME      between two looks   (1m)\n"
+        "  --rebalance-hold TIME    a node hot for less is left alone  (5m)\n"
+        "  --rebalance-cooldown TIME      between two batches, and two moves of a VM  (10m)\n"
+        "  --rebalance-batch N      moves at a time           (4)\n"
+        "  --rebalance-threshold PERCENT  above the mean load, a node is hot  (10)\n"
         "  --log-level error|warn|info|debug                  (info)\n"
         "  --help, --version\n"
         "\n"
@@ -93,6 +116,26 @@ static int parse_time(const char *text, const char *what, uint64_t *ms, struct e
     return 0;
 }
 
+static int parse_long_time(const char *text, const char *what, uint64_t *ms, struct error *err)
+{
+    if (units_parse_ms(text, ms, err) < 0)
+        return error_wrap(err, "%s", what);
+    if (*ms > 7ull * 24 * 3600 * 1000)
+        return error_set(err, ERROR_USAGE, "%s is 0s to 7d", what);
+    return 0;
+}
+
+static int parse_rebalance(const char *word, enum rebalance_mode *mode, struct error *err)
+{
+    static const char *const words[] = {"off", "recommend", "on"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(word, words[i]) == 0) {
+            *mode = (enum rebalance_mode)i;
+            return 0;
+        }
+    return error_set(err, ERROR_USAGE, "--rebalance is off, recommend or on, not \"%.40s\"", word);
+}
+
 static int take(struct options *options, int option, const char *value, struct error *err)
 {
     struct config *config = &options->config;
@@ -128,6 +171,27 @@ static int take(struct options *options, int option, const char *value, struct e
         if (units_parse_number(value, "--drain-parallel", 1, 64, &number, err) < 0)
             return -1;
         config->drain_parallel = (unsigned)number;
+        return 0;
+    case KEEP_N1:
+        config->keep_n1 = true;
+        return 0;
+    case REBALANCE:
+        return parse_rebalance(value, &config->rebalance, err);
+    case REBALANCE_INTERVAL:
+        return parse_time(value, "--rebalance-interval", &config->rebalance_interval_ms, err);
+    case REBALANCE_HOLD:
+        return parse_long_time(value, "--rebalance-hold", &config->rebalance_hold_ms, err);
+    case REBALANCE_COOLDOWN:
+        return parse_long_time(value, "--rebalance-cooldown", &config->rebalance_cooldown_ms, err);
+    case REBALANCE_BATCH:
+        if (units_parse_number(value, "--rebalance-batch", 1, 1000, &number, err) < 0)
+            return -1;
+        config->rebalance_batch = (unsigned)number;
+        return 0;
+    case REBALANCE_THRESHOLD:
+        if (units_parse_number(value, "--rebalance-threshold", 1, 100, &number, err) < 0)
+            return -1;
+        config->rebalance_threshold_permille = (uint32_t)number * 10;
         return 0;
     case LOG_LEVEL:
         return log_level_parse(value, &options->log_level) == 0

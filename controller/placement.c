@@ -7,9 +7,12 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "controller/pb.h"
+#include "controller/plans.h"
 
 /* Of an uplink whose speed the host can't tell: no limit that a reservation would reach. */
 #define UNKNOWN_BANDWIDTH_BPS 1000000000000000u
+/* Hosts tried before a VM is refused for --keep-n1. */
+#define N1_TRIES 8
 
 static void complain(const struct error *err)
 {
@@ -36,10 +39,10 @@ void placement_set_node(struct controller *controller, const struct node *node)
     auto_free struct sched_label *labels =
         facts ? borrow_labels(facts->labels, facts->n_labels) : NULL;
     if (facts) {
-        uint64_t kept = facts->reserved_memory_mib;
+        out.reserve.memory_mib = facts->reserved_memory_mib;
         out.capacity = (struct sched_resources){
             .cpu_milli = (uint64_t)facts->cpus * 1000,
-            .memory_mib = facts->memory_mib > kept ? facts->memory_mib - kept : 0,
+            .memory_mib = facts->memory_mib,
             .bandwidth_bps = facts->bandwidth_bps ? facts->bandwidth_bps : UNKNOWN_BANDWIDTH_BPS};
         out.labels = labels;
         out.label_count = facts->n_labels;
@@ -62,14 +65,26 @@ void placement_remove_node(struct controller *controller, const struct node *nod
         complain(&err);
 }
 
-static struct sched_request request_of(const Vmpool__VmSpec *spec)
+/* @selector is borrow_labels() of the VM's. */
+static struct sched_request request_of(const Vmpool__VmSpec *spec,
+                                       const struct sched_label *selector, size_t selector_count)
 {
+    static const Vmpool__PlacementRules none = VMPOOL__PLACEMENT_RULES__INIT;
+    const Vmpool__PlacementRules *rules = spec->rules ? spec->rules : &none;
     return (struct sched_request){
         .vm = spec->name,
         .need = {.cpu_milli = (uint64_t)spec->vcpus * 1000,
                  .memory_mib = spec->memory_mib,
                  .bandwidth_bps = spec->bandwidth_bps},
+        .selector = selector,
+        .selector_count = selector_count,
         .anti_affinity_group = spec->anti_affinity_group,
+        .anti_affinity_soft = rules->anti_affinity_soft,
+        .affinity_group = rules->affinity_group,
+        .spread_group = rules->spread_group,
+        .spread_label = rules->spread_label,
+        .spread_skew = rules->spread_skew,
+        .tenant = rules->tenant,
     };
 }
 
@@ -83,7 +98,9 @@ static void place(struct controller *controller, const struct sched_request *req
 
 void placement_hold(struct controller *controller, const struct vm *vm, const struct node *node)
 {
-    struct sched_request request = request_of(vm->stored->spec);
+    auto_free struct sched_label *selector =
+        borrow_labels(vm->stored->selector, vm->stored->n_selector);
+    struct sched_request request = request_of(vm->stored->spec, selector, vm->stored->n_selector);
     place(controller, &request, node);
 }
 
@@ -103,7 +120,9 @@ void placement_hold_target(struct controller *controller, const struct vm *vm,
                            const struct node *target)
 {
     char name[SCHED_NAME_MAX + 8];
-    struct sched_request request = request_of(vm->stored->spec);
+    auto_free struct sched_label *selector =
+        borrow_labels(vm->stored->selector, vm->stored->n_selector);
+    struct sched_request request = request_of(vm->stored->spec, selector, vm->stored->n_selector);
     request.vm = target_name(vm, name);
     place(controller, &request, target);
 }
@@ -145,6 +164,45 @@ static struct node *best_untried(struct controller *controller,
     return best ? node_by_name(controller, best->node) : NULL;
 }
 
+/* The best of the hosts with which any one node can still be lost (--keep-n1). Those that fail get
+ * a verdict of their own. */
+static struct node *best_keeping_n1(struct controller *controller,
+                                    const struct placement_question *question,
+                                    const struct sched_request *request,
+                                    struct sched_decision *decision, struct error *err)
+{
+    struct plan_config plan = plans_config(controller);
+    struct plan_n1 n1 = {.holds = true};
+    for (unsigned tries = 0; tries < N1_TRIES; tries++) {
+        struct node *node = best_untried(controller, question, decision);
+        if (!node)
+            break;
+        if (plan_check_n1_with(controller->scheduler, &plan, request, node->stored->name, &n1,
+                               err) < 0)
+            return NULL;
+        if (n1.holds)
+            return node;
+        for (size_t i = 0; i < decision->verdict_count; i++) {
+            struct sched_verdict *verdict = &decision->verdicts[i];
+            if (strcmp(verdict->node, node->stored->name) != 0)
+                continue;
+            verdict->fits = false;
+            (void)snprintf(verdict->filter, sizeof verdict->filter, "n+1");
+            (void)snprintf(verdict->reason, sizeof verdict->reason,
+                           "with it here, VM %.50s would have no place if %.50s were lost", n1.vm,
+                           n1.node);
+        }
+    }
+    if (!n1.holds) {
+        (void)snprintf(decision->summary, sizeof decision->summary,
+                       "the pool could no longer lose any one node (--keep-n1): if %s were lost, "
+                       "VM %s would have no place; add a node, or stop a VM",
+                       n1.node, n1.vm);
+        (void)error_set(err, ERROR_NO_CAPACITY, "%s", decision->summary);
+    }
+    return NULL;
+}
+
 static Vmpool__HostVerdict *describe_verdict(struct controller *controller,
                                              const struct placement_question *question,
                                              const struct sched_verdict *verdict)
@@ -156,6 +214,7 @@ static Vmpool__HostVerdict *describe_verdict(struct controller *controller,
     out->score = verdict->score;
     pb_set(&out->reason, verdict->reason);
     pb_set(&out->filter, verdict->filter);
+    pb_set(&out->change, verdict->change);
     if (was_tried(question, node_by_name(controller, verdict->node))) {
         out->fits = false;
         pb_set(&out->reason, "was asked and refused");
@@ -181,27 +240,38 @@ static Vmpool__Placement *describe(struct controller *controller,
     return out;
 }
 
+int placement_check(const struct placement_question *question, struct error *err)
+{
+    auto_free struct sched_label *selector =
+        borrow_labels(question->selector, question->selector_count);
+    struct sched_request request = request_of(question->spec, selector, question->selector_count);
+    request.only_node = question->only_node;
+    request.not_node = question->not_node;
+    return sched_request_check(&request, err);
+}
+
 struct node *placement_choose(struct controller *controller,
                               const struct placement_question *question, Vmpool__Placement **answer,
                               struct error *err)
 {
     struct sched_decision decision = {0};
-    struct sched_request request = request_of(question->spec);
     auto_free struct sched_label *selector =
         borrow_labels(question->selector, question->selector_count);
-    request.selector = selector;
-    request.selector_count = question->selector_count;
+    struct sched_request request = request_of(question->spec, selector, question->selector_count);
     request.only_node = question->only_node;
     request.not_node = question->not_node;
-    bool full =
-        question->tried_count > 0 || controller->nodes_by_name.count <= PLACEMENT_VERDICTS_MAX;
+    bool keep_n1 = controller->config.keep_n1 && question->adds;
+    bool full = keep_n1 || question->tried_count > 0 ||
+                controller->nodes_by_name.count <= PLACEMENT_VERDICTS_MAX;
     int status = full ? scheduler_explain(controller->scheduler, &request, &decision, err)
                       : scheduler_choose(controller->scheduler, &request, &decision, err);
     struct node *chosen = NULL;
-    if (status == 0)
+    if (status == 0 && keep_n1)
+        chosen = best_keeping_n1(controller, question, &request, &decision, err);
+    else if (status == 0)
         chosen = question->tried_count > 0 ? best_untried(controller, question, &decision)
                                            : node_by_name(controller, decision.node);
-    if (status == 0 && !chosen)
+    if (status == 0 && !chosen && err->kind == ERROR_NONE)
         (void)error_set(err, ERROR_NO_CAPACITY, "no other host fits");
     if (answer)
         *answer = describe(controller, question, &decision, chosen);

@@ -32,7 +32,11 @@ struct placement_question {
     const char *not_node;  /* name of a migration's source; NULL: none */
     char **tried;          /* ids of nodes that refused already */
     size_t tried_count;
+    bool adds; /* a VM the pool did not carry before: --keep-n1 holds for it */
 };
+
+/* Whether the rules can be kept at all: ones that contradict each other are ERROR_USAGE. */
+int placement_check(const struct placement_question *question, struct error *err);
 
 /* Chooses a node. Fills @answer, free with pb_free(), also where none fits; the kind of error is
  * then ERROR_NO_CAPACITY and its text the summary. */

@@ -45,7 +45,8 @@ static enum reconcile_action decide_owner(const struct reconcile_view *view)
     case VMPOOL__VM_STATE__VM_FAILED:
         return should_run(view->phase) ? RECONCILE_FAILED : RECONCILE_NOTHING;
     case VMPOOL__VM_STATE__VM_GAVE_UP:
-        return RECONCILE_TAKE_BACK;
+        /* Where the VM has ended, it may have run at the target: this copy is of the past. */
+        return should_run(view->phase) ? RECONCILE_TAKE_BACK : RECONCILE_DISCARD;
     default:
         return RECONCILE_NOTHING;
     }
@@ -95,8 +96,9 @@ static void discard(struct controller *controller, struct claim *claim)
                   claim->node->stored->name, (unsigned long long)claim->said->epoch,
                   (unsigned long long)vm->stored->epoch);
     claim->told_ms = now_ms;
-    /* On the VM's own node only what is below its epoch may go. */
-    bool owner = claim->node == vm_node(controller, vm);
+    /* On the VM's own node only what is below its epoch may go, or what will never run again. */
+    bool owner = claim->node == vm_node(controller, vm) &&
+                 claim->said->state != VMPOOL__VM_STATE__VM_GAVE_UP;
     send_action(controller, claim->node, vm->stored->spec->id,
                 VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD,
                 owner ? vm->stored->epoch - 1 : vm->stored->last_epoch);
@@ -278,15 +280,24 @@ void reconcile_one(struct controller *controller, struct node *node, const Vmpoo
     settle(controller, claim);
 }
 
-/* VMs that should be on the node and of which it never said anything. */
+static void settle_if_silent(struct controller *controller, struct node *node, struct vm *vm)
+{
+    if (!vm_claim_of(vm, node->stored->id))
+        settle(controller, vm_note_claim(vm, node, NULL));
+}
+
+/* VMs that should be on the node, or whose job counts on it, and of which it never said anything.
+ * Costs what the node and the jobs hold, whatever the pool does. */
 static void settle_unmentioned(struct controller *controller, struct node *node)
 {
-    for (struct vm *next, *vm = controller->vms; vm; vm = next) {
-        next = vm->next;
-        bool expected =
-            strcmp(vm->stored->node_id, node->stored->id) == 0 || job_involves(vm, node);
-        if (expected && !vm_claim_of(vm, node->stored->id))
-            settle(controller, vm_note_claim(vm, node, NULL));
+    for (struct vm *next, *vm = node->counted; vm; vm = next) {
+        next = vm->next_counted;
+        settle_if_silent(controller, node, vm);
+    }
+    for (struct job *next, *job = controller->jobs; job; job = next) {
+        next = job->next;
+        if (job->vm && job_involves(job->vm, node))
+            settle_if_silent(controller, node, job->vm);
     }
 }
 
@@ -296,7 +307,7 @@ void reconcile_list(struct controller *controller, struct node *node, Vmpool__No
     node->marks++;
     for (size_t i = 0; i < count; i++)
         reconcile_one(controller, node, vms[i]);
-    /* A look at all VMs of the pool: now and then only, as reports are many. */
+    /* Now and then only, as reports are many. */
     if (node->marks % FULL_LOOK == 1)
         settle_unmentioned(controller, node);
     for (struct claim *next, *claim = node->claims; claim; claim = next) {

@@ -5,11 +5,12 @@
 #include "common/units.h"
 #include "controller/images.h"
 
-#define LABEL_MAX     63
-#define PATH_LIMIT    1024
-#define DISK_MAX_MIB  (64ull << 20)
-#define BANDWIDTH_MAX 1000000000000000ull
-#define DAY_MS        (24ull * 3600 * 1000)
+#define LABEL_MAX       63
+#define PATH_LIMIT      1024
+#define DISK_MAX_MIB    (64ull << 20)
+#define BANDWIDTH_MAX   1000000000000000ull
+#define SPREAD_SKEW_MAX 1000
+#define DAY_MS          (24ull * 3600 * 1000)
 
 int validate_name(const char *name, const char *what, struct error *err)
 {
@@ -97,6 +98,22 @@ static int check_size(const Vmpool__VmCreate *create, struct error *err)
     return 0;
 }
 
+static int check_rules(const Vmpool__PlacementRules *rules, struct error *err)
+{
+    if ((rules->affinity_group[0] &&
+         validate_name(rules->affinity_group, "the affinity group", err) < 0) ||
+        (rules->spread_group[0] &&
+         validate_name(rules->spread_group, "the spread group", err) < 0) ||
+        (rules->spread_label[0] &&
+         check_label_text(rules->spread_label, "the label to spread over", err) < 0) ||
+        (rules->tenant[0] && check_label_text(rules->tenant, "the tenant", err) < 0))
+        return -1;
+    if (rules->spread_skew > SPREAD_SKEW_MAX)
+        return error_set(err, ERROR_USAGE, "a spread of %u apart is none: up to %d",
+                         rules->spread_skew, SPREAD_SKEW_MAX);
+    return 0;
+}
+
 int validate_create(const Vmpool__VmCreate *create, struct error *err)
 {
     if (validate_name(create->name, "the VM's name", err) < 0 || check_size(create, err) < 0)
@@ -115,6 +132,8 @@ int validate_create(const Vmpool__VmCreate *create, struct error *err)
         return -1;
     if (create->anti_affinity_group[0] &&
         validate_name(create->anti_affinity_group, "the anti-affinity group", err) < 0)
+        return -1;
+    if (create->rules && check_rules(create->rules, err) < 0)
         return -1;
     if (!is_line(create->cmdline_extra, CMDLINE_MAX / 2))
         return error_set(err, ERROR_USAGE,
@@ -169,6 +188,9 @@ int validate_limits(const Vmpool__MigrationLimits *limits, struct error *err)
         return error_set(err, ERROR_USAGE,
                          "verify compares all RAM within the pause, and in post-copy RAM is not "
                          "complete then: choose one of them");
+    if (!protobuf_c_enum_descriptor_get_value(&vmpool__migration_compress__descriptor,
+                                              (int)limits->compress))
+        return error_set(err, ERROR_USAGE, "a migration compresses auto, off, lz4 or zstd");
     if (limits->unencrypted)
         return error_set(err, ERROR_USAGE, "migrations in a pool are always encrypted");
     return 0;

@@ -10,20 +10,52 @@
 #include "controller/pb.h"
 #include "controller/placement.h"
 
+static void uncount(struct vm *vm)
+{
+    struct node *node = vm->counted_on;
+    if (!node)
+        return;
+    if (vm->next_counted)
+        vm->next_counted->previous_counted = vm->previous_counted;
+    if (vm->previous_counted)
+        vm->previous_counted->next_counted = vm->next_counted;
+    else
+        node->counted = vm->next_counted;
+    vm->next_counted = vm->previous_counted = NULL;
+    vm->counted_on = NULL;
+    node->vms--;
+}
+
+static void count_on(struct vm *vm, struct node *node)
+{
+    vm->counted_on = node;
+    vm->next_counted = node->counted;
+    if (node->counted)
+        node->counted->previous_counted = vm;
+    node->counted = vm;
+    node->vms++;
+}
+
+void vms_forget_node(struct node *node)
+{
+    while (node->counted)
+        uncount(node->counted);
+}
+
 /* Counts the VM on the node that its phase says it holds. */
 static void follow_node(struct controller *controller, struct vm *vm)
 {
     struct node *node = vm_node(controller, vm);
     bool holds = node && vm_phase_holds_host(vm->stored->phase);
-    if (vm->counted_on)
-        vm->counted_on->vms--;
-    vm->counted_on = holds ? node : NULL;
-    if (holds) {
-        node->vms++;
-        placement_hold(controller, vm, node);
-    } else {
-        placement_release(controller, vm);
+    if (vm->counted_on != (holds ? node : NULL)) {
+        uncount(vm);
+        if (holds)
+            count_on(vm, node);
     }
+    if (holds)
+        placement_hold(controller, vm, node);
+    else
+        placement_release(controller, vm);
 }
 
 struct vm *vm_add(struct controller *controller, Vmpool__Store__Vm *stored)
@@ -34,7 +66,9 @@ struct vm *vm_add(struct controller *controller, Vmpool__Store__Vm *stored)
     vm->next = controller->vms;
     controller->vms = vm;
     if (name_map_add(&controller->vms_by_name, stored->spec->name, vm, &err) < 0 ||
-        name_map_add(&controller->vms_by_id, stored->spec->id, vm, &err) < 0)
+        name_map_add(&controller->vms_by_id, stored->spec->id, vm, &err) < 0 ||
+        (!name_map_get(&controller->vms_by_mac, stored->spec->mac) &&
+         name_map_add(&controller->vms_by_mac, stored->spec->mac, vm, &err) < 0))
         abort();
     follow_node(controller, vm);
     return vm;
@@ -78,6 +112,8 @@ void vm_delete(struct controller *controller, struct vm *vm)
     *at = vm->next;
     name_map_remove(&controller->vms_by_name, vm->stored->spec->name);
     name_map_remove(&controller->vms_by_id, vm->stored->spec->id);
+    if (name_map_get(&controller->vms_by_mac, vm->stored->spec->mac) == vm)
+        name_map_remove(&controller->vms_by_mac, vm->stored->spec->mac);
     vm->stored->phase = VMPOOL__VM_PHASE__PHASE_NONE;
     follow_node(controller, vm);
     if (vm->job)
@@ -96,6 +132,7 @@ void vms_free(struct controller *controller)
     }
     name_map_free(&controller->vms_by_name);
     name_map_free(&controller->vms_by_id);
+    name_map_free(&controller->vms_by_mac);
 }
 
 struct vm *vm_by_name(const struct controller *controller, const char *name)
@@ -172,6 +209,8 @@ uint64_t vm_grant_epoch(struct controller *controller, struct vm *vm)
 void vm_set_owner(struct controller *controller, struct vm *vm, const struct node *node,
                   uint64_t epoch)
 {
+    if (vm->stored->node_id[0] && strcmp(vm->stored->node_id, node->stored->id) != 0)
+        vm->moved_ms = clock_monotonic_ms();
     pb_set(&vm->stored->node_id, node->stored->id);
     vm->stored->epoch = epoch;
     if (vm_has_local_disks(vm))

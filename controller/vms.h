@@ -26,7 +26,9 @@ struct vm {
     Vmpool__Store__Vm *stored;
     struct job *job; /* that works on it now; NULL: none */
     struct claim *claims;
+    int64_t moved_ms;        /* monotonic; when it last changed its node; 0: not since we run */
     struct node *counted_on; /* whose node->vms counts it */
+    struct vm *next_counted, *previous_counted;
 };
 
 struct vm *vm_add(struct controller *controller, Vmpool__Store__Vm *stored);
@@ -56,6 +58,8 @@ bool vm_has_local_disks(const struct vm *vm);
 struct claim *vm_note_claim(struct vm *vm, struct node *node, const Vmpool__NodeVm *said);
 const struct claim *vm_claim_of(const struct vm *vm, const char *node_id);
 void claims_forget_node(struct node *node);
+/* The node goes away; no VM counts on it any more. */
+void vms_forget_node(struct node *node);
 void vms_of_lost_node(struct controller *controller, const struct node *node);
 
 /* For poolctl; free with pb_free(). */

@@ -54,6 +54,10 @@ static const struct field vm_lines[] = {
     {"Labels", "spec.labels", NULL, FIELD_LABELS, FIELD_OPTIONAL},
     {"Not beside", "spec.anti_affinity_group", NULL, FIELD_TEXT, FIELD_OPTIONAL},
     {"No post-copy", "spec.no_postcopy", NULL, FIELD_YES_NO, FIELD_OPTIONAL},
+    {"Beside", "spec.rules.affinity_group", NULL, FIELD_TEXT, FIELD_OPTIONAL},
+    {"Spread with", "spec.rules.spread_group", NULL, FIELD_TEXT, FIELD_OPTIONAL},
+    {"  over", "spec.rules.spread_label", NULL, FIELD_TEXT, FIELD_OPTIONAL},
+    {"Tenant", "spec.rules.tenant", NULL, FIELD_TEXT, FIELD_OPTIONAL},
     {"Image", "spec.image.name", NULL, FIELD_TEXT, 0},
     {"Command line", "spec.image.cmdline", NULL, FIELD_TEXT, FIELD_OPTIONAL},
     {0}};

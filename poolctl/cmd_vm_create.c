@@ -11,6 +11,7 @@
 #define LIST_MAX    64
 #define VCPUS_MAX   1024
 #define LABEL_BYTES 512
+#define SKEW_MAX    1000
 
 /* What a VmCreate points to while it is sent. */
 struct wanted {
@@ -20,7 +21,8 @@ struct wanted {
     Vmpool__Label *label_list[LIST_MAX];
     Vmpool__Label selectors[LIST_MAX];
     Vmpool__Label *selector_list[LIST_MAX];
-    char *copies[3 * LIST_MAX]; /* strings cut out of the command line */
+    Vmpool__PlacementRules rules;
+    char *copies[3 * LIST_MAX + 2]; /* strings cut out of the command line */
     size_t copy_count;
 };
 
@@ -122,13 +124,75 @@ static int read_lists(const struct invocation *call, struct wanted *wanted, Vmpo
                        &body->n_node_selector, err);
 }
 
+/* "GROUP" or "GROUP:soft". */
+static int read_anti_affinity(const struct invocation *call, struct wanted *wanted,
+                              Vmpool__VmCreate *body, struct error *err)
+{
+    const char *text = invocation_option(call, "anti-affinity");
+    char *copy = text ? keep_copy(wanted, text) : NULL;
+    if (!text)
+        return 0;
+    if (!copy)
+        return error_set(err, ERROR_FAILED, "out of memory");
+    char *colon = strchr(copy, ':');
+    if (colon && strcmp(colon, ":soft") != 0)
+        return error_set(err, ERROR_USAGE, "--anti-affinity: '%s' is neither GROUP nor GROUP:soft",
+                         text);
+    if (colon)
+        *colon = '\0';
+    wanted->rules.anti_affinity_soft = colon != NULL;
+    body->anti_affinity_group = copy;
+    return 0;
+}
+
+/* "GROUP:LABEL" or "GROUP:LABEL:APART". */
+static int read_spread(const struct invocation *call, struct wanted *wanted, struct error *err)
+{
+    const char *text = invocation_option(call, "spread");
+    uint64_t skew = 1;
+    if (!text)
+        return 0;
+    char *copy = keep_copy(wanted, text);
+    if (!copy)
+        return error_set(err, ERROR_FAILED, "out of memory");
+    char *label = strchr(copy, ':');
+    if (!label || label == copy || !label[1] || label[1] == ':')
+        return error_set(err, ERROR_USAGE,
+                         "--spread: '%s' is not GROUP:LABEL or GROUP:LABEL:APART, as in db:zone:1",
+                         text);
+    *label++ = '\0';
+    char *apart = strchr(label, ':');
+    if (apart)
+        *apart++ = '\0';
+    if (apart && units_parse_number(apart, "--spread", 1, SKEW_MAX, &skew, err) < 0)
+        return -1;
+    wanted->rules.spread_group = copy;
+    wanted->rules.spread_label = label;
+    wanted->rules.spread_skew = (uint32_t)skew;
+    return 0;
+}
+
+static int read_rules(const struct invocation *call, struct wanted *wanted, Vmpool__VmCreate *body,
+                      struct error *err)
+{
+    Vmpool__PlacementRules *rules = &wanted->rules;
+    vmpool__placement_rules__init(rules);
+    if (read_anti_affinity(call, wanted, body, err) < 0 || read_spread(call, wanted, err) < 0)
+        return -1;
+    rules->affinity_group = ask_text(invocation_option(call, "affinity"));
+    rules->tenant = ask_text(invocation_option(call, "tenant"));
+    if (rules->anti_affinity_soft || rules->affinity_group[0] || rules->spread_group[0] ||
+        rules->tenant[0])
+        body->rules = rules;
+    return 0;
+}
+
 static int read_request(const struct invocation *call, struct wanted *wanted,
                         Vmpool__VmCreate *body, struct error *err)
 {
     uint64_t vcpus = 1;
     body->name = ask_text(invocation_argument(call, 0));
     body->image = ask_text(invocation_option(call, "image"));
-    body->anti_affinity_group = ask_text(invocation_option(call, "anti-affinity"));
     body->on_node = ask_text(invocation_option(call, "on"));
     body->cmdline_extra = ask_text(invocation_option(call, "cmdline"));
     body->dry_run = invocation_has(call, "dry-run");
@@ -140,6 +204,8 @@ static int read_request(const struct invocation *call, struct wanted *wanted,
         invocation_bps(call, "bandwidth", &body->bandwidth_bps, err) < 0)
         return -1;
     body->vcpus = (uint32_t)vcpus;
+    if (read_rules(call, wanted, body, err) < 0)
+        return -1;
     return read_lists(call, wanted, body, err);
 }
 
@@ -194,8 +260,19 @@ const struct command command_vm_create = {
              .repeated = true,
              .help = "a label of the VM, can be repeated"},
             {.name = "anti-affinity",
+             .value = "GROUP[:soft]",
+             .help =
+                 "never on one node with another VM of this group; soft: with as few as can be"},
+            {.name = "affinity",
              .value = "GROUP",
-             .help = "never on one node with another VM of this group"},
+             .help = "on one node with another VM of this affinity group, once there is one"},
+            {.name = "spread",
+             .value = "GROUP:LABEL[:APART]",
+             .help = "spread the VMs of this group over the values of a node label, such as zone "
+                     "or rack: none may have more than APART (default 1) VMs beyond another"},
+            {.name = "tenant",
+             .value = "TENANT",
+             .help = "may use nodes with the label dedicated=TENANT, which take no other VM"},
             {.name = "selector",
              .value = "KEY=VALUE",
              .repeated = true,

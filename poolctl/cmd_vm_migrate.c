@@ -25,17 +25,23 @@ static int find_source(struct session *session, const char *name, char *node, si
     return 0;
 }
 
-static int read_mode(const struct invocation *call, Vmpool__MigrationMode *mode, struct error *err)
+static Vmpool__MigrationMode read_mode(const struct invocation *call)
 {
-    static const char *const names[] = {"auto", "precopy", "postcopy"};
-    const char *text = invocation_option(call, "mode");
-    for (unsigned i = 0; text && i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(text, names[i]) == 0) {
-            *mode = (Vmpool__MigrationMode)i;
-            return 0;
-        }
-    return text ? error_set(err, ERROR_USAGE, "--mode: '%s' is not auto, precopy or postcopy", text)
-                : 0;
+    const char *word = invocation_option(call, "mode"); /* one of three, or NULL */
+    if (word && strcmp(word, "precopy") == 0)
+        return VMPOOL__MIGRATION_MODE__MODE_PRECOPY;
+    return word && strcmp(word, "postcopy") == 0 ? VMPOOL__MIGRATION_MODE__MODE_POSTCOPY
+                                                 : VMPOOL__MIGRATION_MODE__MODE_AUTO;
+}
+
+static Vmpool__MigrationCompress read_compress(const struct invocation *call)
+{
+    static const char *const words[] = {"auto", "off", "lz4", "zstd"};
+    const char *word = invocation_option(call, "compress"); /* one of these, or NULL */
+    for (int i = 1; word && i < (int)(sizeof(words) / sizeof(words[0])); i++)
+        if (strcmp(word, words[i]) == 0)
+            return (Vmpool__MigrationCompress)i;
+    return VMPOOL__MIGRATION_COMPRESS__COMPRESS_AUTO;
 }
 
 static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *limits,
@@ -43,13 +49,13 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
 {
     uint64_t streams = 0;
     limits->verify = invocation_has(call, "verify");
+    limits->no_throttle = invocation_has(call, "no-throttle");
     if (invocation_ms(call, "downtime-limit", &limits->downtime_limit_ms, err) < 0 ||
         invocation_bps(call, "bandwidth", &limits->bandwidth_bps, err) < 0 ||
         invocation_number(call, "streams", 1, STREAMS_MAX, &streams, err) < 0 ||
         invocation_ms(call, "timeout", &limits->timeout_ms, err) < 0)
         return -1;
-    if (read_mode(call, &limits->mode, err) < 0)
-        return -1;
+    limits->mode = read_mode(call);
     if (limits->verify && limits->mode == VMPOOL__MIGRATION_MODE__MODE_POSTCOPY)
         return error_set(err, ERROR_USAGE,
                          "--verify compares all RAM within the pause, and in post-copy RAM is not "
@@ -59,6 +65,7 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
                          "--downtime-limit: no migration is without any pause; "
                          "give at least 1ms");
     limits->streams = (uint32_t)streams;
+    limits->compress = read_compress(call);
     return 0;
 }
 
@@ -94,10 +101,13 @@ const struct command command_vm_migrate = {
         "The guest goes on running while its memory is copied, in rounds, and is paused only for "
         "the last of it. If anything fails before the target has everything, it simply runs on "
         "where it was. At the end the pause is shown with each of its parts.\n\n"
+        "Where the guest writes faster than the link carries, the vCPUs that write most are slowed "
+        "step by step, up to 99%, until the rounds shrink; the others keep their speed, and all "
+        "have it again afterwards. --no-throttle forbids that.\n\n"
         "--verify hashes all RAM and device state on both sides inside the pause and compares "
         "them; the pause grows by the time this takes.\n\n"
-        "A guest that writes faster than the link carries would never be done. --mode auto, the "
-        "default, then switches to post-copy: the guest goes on at the target at once, and the "
+        "Where it still writes faster than the link carries after a second of that, --mode auto, "
+        "the default, switches to post-copy: the guest goes on at the target at once, and the "
         "pages it touches first are fetched first. Until the last of them has come it needs both "
         "hosts: a link that is lost meanwhile pauses it until the link is back, and the death of "
         "either host ends it. --mode precopy never does that, and neither does auto with --verify, "
@@ -118,8 +128,18 @@ const struct command command_vm_migrate = {
             {.name = "streams",
              .value = "N",
              .help = "TCP connections to send over (default: chosen by the engine)"},
-            {.name = "mode", .value = "MODE", .help = "auto, precopy or postcopy (default auto)"},
+            {.name = "mode",
+             .value = "MODE",
+             .words = "auto|precopy|postcopy",
+             .help = "auto, precopy or postcopy (default auto)"},
+            {.name = "compress",
+             .value = "HOW",
+             .words = "auto|off|lz4|zstd",
+             .help = "compress pages: where it is faster (auto, the default), never, or always "
+                     "with one codec"},
             {.name = "verify", .help = "compare RAM and device state of both sides in the pause"},
+            {.name = "no-throttle",
+             .help = "never slow the guest: fail where it writes faster than the link carries"},
             {.name = "timeout",
              .value = "TIME",
              .help = "give the migration up after this time; the VM runs on where it was"},

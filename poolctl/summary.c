@@ -58,12 +58,14 @@ void summary_migration(const struct invocation *call, const Vmpool__MigrationPro
     char text[512];
     char bytes[24];
     char ram[24];
+    char pages[24];
     char time[32];
-    (void)snprintf(text, sizeof text,
-                   "%u; %s sent of %s RAM: %" PRIu64 " pages, and %" PRIu64 " zero pages as such",
-                   migration->round, units_format_bytes(migration->wire_bytes, bytes, sizeof bytes),
-                   units_format_bytes(migration->ram_bytes, ram, sizeof ram), migration->pages_sent,
-                   migration->pages_zero);
+    (void)snprintf(
+        text, sizeof text,
+        "%u; %s sent of %s RAM: %" PRIu64 " pages of %s, and %" PRIu64 " zero pages as such",
+        migration->round, units_format_bytes(migration->wire_bytes, bytes, sizeof bytes),
+        units_format_bytes(migration->ram_bytes, ram, sizeof ram), migration->pages_sent,
+        units_format_bytes(migration->page_bytes, pages, sizeof pages), migration->pages_zero);
     line(out, "rounds", text);
     (void)snprintf(text, sizeof text, "%s in all, over %u stream%s%s",
                    units_format_ms(migration->elapsed_us / 1000, time, sizeof time),
@@ -84,6 +86,12 @@ void summary_migration(const struct invocation *call, const Vmpool__MigrationPro
                        milliseconds(migration->postcopy->fault_max_us, time, sizeof time),
                        migration->postcopy->links_lost);
         line(out, "post-copy", text);
+    }
+    if (migration->throttle_percent) {
+        (void)snprintf(text, sizeof text,
+                       "the vCPUs that wrote most, by up to %u%%, for the link to keep up",
+                       migration->throttle_percent);
+        line(out, "slowed", text);
     }
     line(out, "verified",
          migration->verified              ? "yes: RAM and device state are equal on both sides"

@@ -109,7 +109,10 @@ const struct view view_moves = {"verdicts", "placement", "node", "no VMs to move
 static const struct field round_fields[] = {{"ROUND", "number", NULL, FIELD_NUMBER, 0},
                                             {"PAGES", "pages_sent", NULL, FIELD_NUMBER, 0},
                                             {"ZERO", "pages_zero", NULL, FIELD_NUMBER, 0},
+                                            {"DELTA", "pages_delta", NULL, FIELD_NUMBER, 0},
+                                            {"RAW", "page_bytes", NULL, FIELD_BYTES, 0},
                                             {"BYTES", "wire_bytes", NULL, FIELD_BYTES, 0},
+                                            {"CODEC", "codec", NULL, FIELD_TEXT, 0},
                                             {"TIME", "duration_us", NULL, FIELD_US, 0},
                                             {"DIRTIED", "dirtied_pages", NULL, FIELD_NUMBER, 0},
                                             {0}};

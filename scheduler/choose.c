@@ -5,6 +5,9 @@
 #include "scheduler/explain.h"
 #include "scheduler/search.h"
 
+/* More than any two scores differ by. */
+#define AVOIDED_COST 4.0
+
 /* Puts the outcome into @decision and, where nothing fits, into @err. */
 static int conclude(const struct scheduler *pool, const struct query *query,
                     const struct node *best, struct sched_decision *decision, struct error *err)
@@ -48,7 +51,8 @@ int scheduler_explain(const struct scheduler *pool, const struct sched_request *
         if (failed)
             explain_failure(&query, node, failed, verdict);
         else
-            verdict->score = search_score(pool, &query, node);
+            verdict->score = search_score(pool, &query, node) -
+                             AVOIDED_COST * (double)search_avoided(&query, node);
     }
     return conclude(pool, &query, search_best(pool, &query), decision, err);
 }

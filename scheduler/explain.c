@@ -60,45 +60,129 @@ static uint64_t shortage(const struct query *query, const struct node *node, enu
     return need > left ? need - left : 0;
 }
 
-void explain_failure(const struct query *query, const struct node *node, unsigned failed,
-                     struct sched_verdict *verdict)
+/* What one filter found on @node. */
+static void add_reason(struct text *text, const struct query *query, const struct node *node,
+                       enum filter filter)
 {
-    enum filter filter = filter_first(failed);
+    const struct sched_request *request = query->request;
     char need[32], left[32];
-    struct text text = {verdict->reason, sizeof verdict->reason, 0};
-    (void)snprintf(verdict->filter, sizeof verdict->filter, "%s", filter_name(filter));
     switch (filter) {
     case FILTER_NODE:
-        add(&text, query->request->not_node && strcmp(query->request->not_node, node->name) == 0
-                       ? "is excluded by the request"
-                       : "is not the node asked for");
+        add(text, request->not_node && strcmp(request->not_node, node->name) == 0
+                      ? "is excluded by the request"
+                      : "is not the node asked for");
         break;
     case FILTER_DRAINED:
-        add(&text, "is drained");
+        add(text, "is drained");
         break;
     case FILTER_LOST:
-        add(&text, "is lost: its agent does not report");
+        add(text, "is lost: its agent does not report");
+        break;
+    case FILTER_DEDICATED:
+        add(text, "is dedicated to %s", node_label(node, SCHED_DEDICATED_LABEL));
         break;
     case FILTER_LABEL: {
         const struct sched_label *label = filter_missing_label(query, node);
         const char *value = node_label(node, label->key);
-        add(&text, "lacks label %s=%s", label->key, label->value);
+        add(text, "lacks label %s=%s", label->key, label->value);
         if (value)
-            add(&text, ": has %s=%s", label->key, value);
+            add(text, ": has %s=%s", label->key, value);
         break;
     }
-    case FILTER_ANTI_AFFINITY:
-        add(&text, "holds VM %s of group %s", filter_group_member(query, node)->name,
-            query->request->anti_affinity_group);
+    case FILTER_AFFINITY:
+        add(text, "holds no VM of group %s", request->affinity_group);
         break;
+    case FILTER_ANTI_AFFINITY:
+        add(text, "holds VM %s of group %s", filter_group_member(query, node)->name,
+            request->anti_affinity_group);
+        break;
+    case FILTER_SPREAD: {
+        const char *value = node_label(node, request->spread_label);
+        if (value)
+            add(text, "is in %s=%s, which has %zu VMs of group %s: at most %zu now",
+                request->spread_label, value, filter_domain_count(query, node),
+                request->spread_group, query->domain_most + 1);
+        else
+            add(text, "lacks label %s, which group %s is spread over", request->spread_label,
+                request->spread_group);
+        break;
+    }
     case FILTER_MEMORY:
     case FILTER_CPU:
     case FILTER_BANDWIDTH:
-        add(&text, "lacks %s: needs %s, %s free", filter_name(filter),
+        add(text, "lacks %s: needs %s, %s free", filter_name(filter),
             format_amount(filter, amount(&query->need, filter), need, sizeof need),
             format_amount(filter, free_of(query, node, filter), left, sizeof left));
         break;
     }
+}
+
+/* What would have to change for one filter to let the VM onto @node, as the end of a sentence. */
+static void add_remedy(struct text *text, const struct query *query, const struct node *node,
+                       enum filter filter)
+{
+    const struct sched_request *request = query->request;
+    char less[32];
+    switch (filter) {
+    case FILTER_NODE:
+        add(text, "if the request allowed that");
+        break;
+    case FILTER_DRAINED:
+        add(text, "if that were not drained");
+        break;
+    case FILTER_LOST:
+        add(text, "once that is back");
+        break;
+    case FILTER_DEDICATED:
+        add(text, "for tenant %s", node_label(node, SCHED_DEDICATED_LABEL));
+        break;
+    case FILTER_LABEL: {
+        const struct sched_label *label = filter_missing_label(query, node);
+        add(text, "if that had label %s=%s", label->key, label->value);
+        break;
+    }
+    case FILTER_AFFINITY:
+        add(text, "without affinity to group %s", request->affinity_group);
+        break;
+    case FILTER_ANTI_AFFINITY:
+        add(text, "without group %s", request->anti_affinity_group);
+        break;
+    case FILTER_SPREAD:
+        if (node_label(node, request->spread_label))
+            add(text, "with group %s spread over %s by %zu apart", request->spread_group,
+                request->spread_label, filter_domain_skew(query, node));
+        else
+            add(text, "if that had a label %s", request->spread_label);
+        break;
+    case FILTER_MEMORY:
+    case FILTER_CPU:
+    case FILTER_BANDWIDTH:
+        add(text, "with %s less%s%s",
+            format_amount(filter, shortage(query, node, filter), less, sizeof less),
+            filter == FILTER_CPU ? "" : " ", filter == FILTER_CPU ? "" : filter_name(filter));
+        break;
+    }
+}
+
+static void add_remedies(struct text *text, const struct query *query, const struct node *node,
+                         unsigned failed)
+{
+    for (unsigned rest = failed; rest; rest &= rest - 1) {
+        add_remedy(text, query, node, filter_first(rest));
+        if (rest & (rest - 1))
+            add(text, " and ");
+    }
+}
+
+void explain_failure(const struct query *query, const struct node *node, unsigned failed,
+                     struct sched_verdict *verdict)
+{
+    struct text reason = {verdict->reason, sizeof verdict->reason, 0};
+    struct text change = {verdict->change, sizeof verdict->change, 0};
+    (void)snprintf(verdict->filter, sizeof verdict->filter, "%s",
+                   filter_name(filter_first(failed)));
+    add_reason(&reason, query, node, filter_first(failed));
+    add_remedies(&change, query, node, failed);
 }
 
 void explain_choice(const struct scheduler *pool, const struct query *query,
@@ -114,13 +198,43 @@ void explain_choice(const struct scheduler *pool, const struct query *query,
         load[BANDWIDTH] * 100);
 }
 
+/* How hard it is to change what a filter asks: undoing a drain changes nothing of the request, a
+ * smaller VM comes before a broken rule, waiting for a lost node comes last. */
+static double cost_of(enum filter filter)
+{
+    switch (filter) {
+    case FILTER_DRAINED:
+        return 1;
+    case FILTER_MEMORY:
+    case FILTER_CPU:
+    case FILTER_BANDWIDTH:
+        return 5;
+    case FILTER_ANTI_AFFINITY:
+    case FILTER_SPREAD:
+        return 20;
+    case FILTER_LABEL:
+        return 25;
+    case FILTER_AFFINITY:
+        return 26;
+    case FILTER_DEDICATED:
+        return 27;
+    case FILTER_NODE:
+        return 28;
+    case FILTER_LOST:
+        return 30;
+    }
+    return 0;
+}
+
+/* Where more would have to change than this, one more host is the easier way. */
+#define COST_MAX 40.0
+
 /* What a look over all nodes found. */
 struct survey {
     size_t count[FILTER_COUNT];               /* nodes by the filter they report */
     const struct node *closest[FILTER_COUNT]; /* per dimension: the smallest shortage */
-    const struct node *easiest[FILTER_COUNT]; /* nodes that fail nothing but this filter */
-    const struct node *nearest;               /* fails resources only, several of them */
-    double nearest_cost;
+    const struct node *easiest;               /* the smallest change */
+    double cost;
 };
 
 static void survey_pool(struct survey *survey, const struct scheduler *pool,
@@ -137,86 +251,78 @@ static void survey_pool(struct survey *survey, const struct scheduler *pool,
             (!survey->closest[index] ||
              shortage(query, node, first) < shortage(query, survey->closest[index], first)))
             survey->closest[index] = node;
-        if (failed & (unsigned)~FILTER_RESOURCES) {
-            if (failed == first && !survey->easiest[index])
-                survey->easiest[index] = node;
-            continue;
-        }
-        double cost = filter_shortage(query, node);
-        if (!survey->nearest || cost < survey->nearest_cost) {
-            survey->nearest = node;
-            survey->nearest_cost = cost;
+        double cost = 0;
+        for (unsigned rest = failed & (unsigned)~FILTER_RESOURCES; rest; rest &= rest - 1)
+            cost += cost_of(filter_first(rest));
+        if (failed & FILTER_RESOURCES)
+            cost += cost_of(FILTER_MEMORY) + filter_shortage(query, node);
+        if (!survey->easiest || cost < survey->cost) {
+            survey->easiest = node;
+            survey->cost = cost;
         }
     }
+}
+
+static void add_count(struct text *text, const struct survey *survey, const struct query *query,
+                      enum filter filter)
+{
+    const struct sched_request *request = query->request;
+    int index = __builtin_ctz(filter);
+    size_t count = survey->count[index];
+    const char *plural = count == 1 ? "s" : "";
+    const char *is = count == 1 ? "is" : "are";
+    char less[32];
+    add(text, "%zu ", count);
+    if (filter & FILTER_RESOURCES)
+        add(text, "lack%s %s (closest: %s, %s short)", plural, filter_name(filter),
+            survey->closest[index]->name,
+            format_amount(filter, shortage(query, survey->closest[index], filter), less,
+                          sizeof less));
+    else if (filter == FILTER_ANTI_AFFINITY)
+        add(text, "hold%s a VM of group %s", plural, request->anti_affinity_group);
+    else if (filter == FILTER_AFFINITY)
+        add(text, "hold%s no VM of group %s", plural, request->affinity_group);
+    else if (filter == FILTER_SPREAD)
+        add(text, "%s where group %s has too many for its spread over %s", is,
+            request->spread_group, request->spread_label);
+    else if (filter == FILTER_LABEL)
+        add(text, "lack%s a label", plural);
+    else if (filter == FILTER_DEDICATED)
+        add(text, "%s dedicated to others", is);
+    else if (filter == FILTER_NODE)
+        add(text, "%s ruled out by the request", is);
+    else
+        add(text, "%s %s", is, filter_name(filter));
 }
 
 static void add_counts(struct text *text, const struct survey *survey, const struct query *query)
 {
-    const char *group = query->request->anti_affinity_group;
-    static const int order[FILTER_COUNT] = {5, 6, 7, 4, 3, 1, 2, 0};
+    static const enum filter order[FILTER_COUNT] = {
+        FILTER_MEMORY,   FILTER_CPU,    FILTER_BANDWIDTH, FILTER_ANTI_AFFINITY,
+        FILTER_AFFINITY, FILTER_SPREAD, FILTER_LABEL,     FILTER_DEDICATED,
+        FILTER_DRAINED,  FILTER_LOST,   FILTER_NODE,
+    };
     const char *comma = "";
     for (size_t i = 0; i < FILTER_COUNT; i++) {
-        int index = order[i];
-        enum filter filter = (enum filter)(1 << index);
-        size_t count = survey->count[index];
-        const char *is = count == 1 ? "is" : "are";
-        char less[32];
-        if (count == 0)
+        if (survey->count[__builtin_ctz(order[i])] == 0)
             continue;
-        add(text, "%s%zu ", comma, count);
+        add(text, "%s", comma);
+        add_count(text, survey, query, order[i]);
         comma = ", ";
-        if (filter & FILTER_RESOURCES)
-            add(text, "lack%s %s (closest: %s, %s short)", count == 1 ? "s" : "",
-                filter_name(filter), survey->closest[index]->name,
-                format_amount(filter, shortage(query, survey->closest[index], filter), less,
-                              sizeof less));
-        else if (filter == FILTER_ANTI_AFFINITY)
-            add(text, "hold%s a VM of group %s", count == 1 ? "s" : "", group);
-        else if (filter == FILTER_LABEL)
-            add(text, "lack%s a label", count == 1 ? "s" : "");
-        else if (filter == FILTER_NODE)
-            add(text, "%s ruled out by the request", is);
-        else
-            add(text, "%s %s", is, filter_name(filter));
     }
 }
 
-/* Ends the sentence with the change that costs least: undoing a drain changes nothing of the
- * request; a smaller VM comes before a broken rule; waiting for a lost node comes last. */
 static void add_change(struct text *text, const struct survey *survey, const struct query *query)
 {
-    const struct node *node;
-    if ((node = survey->easiest[__builtin_ctz(FILTER_DRAINED)])) {
-        add(text, "; it would fit on %s if that were not drained", node->name);
-    } else if ((node = survey->nearest)) {
-        const char *comma = "";
-        unsigned failed = filter_node(query, node);
-        add(text, "; it would fit on %s with ", node->name);
-        for (unsigned rest = failed; rest; rest &= rest - 1) {
-            char less[32];
-            enum filter filter = filter_first(rest);
-            add(text, "%s%s less%s%s", comma,
-                format_amount(filter, shortage(query, node, filter), less, sizeof less),
-                filter == FILTER_CPU ? "" : " ", filter == FILTER_CPU ? "" : filter_name(filter));
-            comma = " and ";
-        }
-    } else if ((node = survey->easiest[__builtin_ctz(FILTER_ANTI_AFFINITY)])) {
-        add(text, "; it would fit on %s without group %s", node->name,
-            query->request->anti_affinity_group);
-    } else if ((node = survey->easiest[__builtin_ctz(FILTER_LABEL)])) {
-        const struct sched_label *label = filter_missing_label(query, node);
-        add(text, "; it would fit on %s if that had label %s=%s", node->name, label->key,
-            label->value);
-    } else if ((node = survey->easiest[__builtin_ctz(FILTER_NODE)])) {
-        add(text, "; it would fit on %s if the request allowed that", node->name);
-    } else if ((node = survey->easiest[__builtin_ctz(FILTER_LOST)])) {
-        add(text, "; it would fit on %s once that is back", node->name);
-    } else {
-        char memory[32], cpu[32];
-        add(text, "; it would fit on one more host with %s and %s free",
-            format_amount(FILTER_CPU, query->need.cpu_milli, cpu, sizeof cpu),
-            format_amount(FILTER_MEMORY, query->need.memory_mib, memory, sizeof memory));
+    char memory[32], cpu[32];
+    if (survey->cost <= COST_MAX) {
+        add(text, "; it would fit on %s ", survey->easiest->name);
+        add_remedies(text, query, survey->easiest, filter_node(query, survey->easiest));
+        return;
     }
+    add(text, "; it would fit on one more host with %s and %s free",
+        format_amount(FILTER_CPU, query->need.cpu_milli, cpu, sizeof cpu),
+        format_amount(FILTER_MEMORY, query->need.memory_mib, memory, sizeof memory));
 }
 
 void explain_refusal(const struct scheduler *pool, const struct query *query, char *out,

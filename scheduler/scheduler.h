@@ -47,11 +47,15 @@ struct sched_config {
     uint32_t bandwidth_overcommit_percent;
 };
 
+/* A node with this label is kept for VMs of the tenant that its value names. */
+#define SCHED_DEDICATED_LABEL "dedicated"
+
 struct sched_node {
     const char *name;
-    struct sched_resources capacity; /* what guests may have: the host's own reserve is taken off */
-    struct sched_resources used;     /* measured, smoothed by the caller's reports */
-    const struct sched_label *labels;
+    struct sched_resources capacity;  /* the host's */
+    struct sched_resources reserve;   /* of it kept for the host itself, before any overcommit */
+    struct sched_resources used;      /* measured or forecast by the caller */
+    const struct sched_label *labels; /* racks and zones, too */
     size_t label_count;
     bool drained; /* takes no new VM */
     bool lost;    /* not heard of: takes no new VM */
@@ -63,18 +67,29 @@ struct sched_request {
     struct sched_resources need;
     const struct sched_label *selector; /* the node must carry each of them */
     size_t selector_count;
-    const char *anti_affinity_group; /* NULL or "": none; no two VMs of a group on one node */
-    const char *only_node;           /* NULL: any */
-    const char *not_node;            /* NULL: any; a migration's source */
+    const char *only_node; /* NULL: any */
+    const char *not_node;  /* NULL: any; a migration's source */
+    /* Of groups and tenant, NULL or "" is none. */
+    const char *anti_affinity_group; /* no two VMs of a group on one node */
+    bool anti_affinity_soft;         /* as few as can be, rather than none */
+    const char *affinity_group;      /* where a VM of the group is, if one is placed */
+    const char *spread_group;        /* with @spread_label: no domain, that is value of this label
+                                        on open nodes, may have more than @spread_skew VMs of the
+                                        group beyond what the domain with the fewest has */
+    const char *spread_label;
+    uint32_t spread_skew; /* 0 means 1 */
+    const char *tenant;   /* may use nodes dedicated to this tenant besides open ones */
 };
 
 struct sched_verdict {
     char node[SCHED_NAME_MAX];
     bool fits;
     double score;     /* larger is better; only where it fits */
-    char filter[24];  /* "memory", "cpu", "bandwidth", "label", "anti-affinity", "drained", "lost",
-                         "node" */
+    char filter[24];  /* "node", "drained", "lost", "dedicated", "label", "affinity",
+                         "anti-affinity", "spread", "memory", "cpu", "bandwidth" */
     char reason[160]; /* for people: "lacks memory: needs 2G, 512M free" */
+    char change[256]; /* all that would have to change: "with 1.5G less memory and without group
+                         db" */
 };
 
 struct sched_decision {
@@ -106,8 +121,12 @@ int scheduler_place(struct scheduler *scheduler, const struct sched_request *req
 /* Gives a VM's reservation back; unknown VMs are fine. */
 void scheduler_remove_vm(struct scheduler *scheduler, const char *vm);
 
+/* Whether the rules of a request can be kept at all: names that are too long, a spread without its
+ * label and rules that contradict each other are ERROR_USAGE. Choosing asks the same. */
+int sched_request_check(const struct sched_request *request, struct error *err);
+
 /* Chooses a node and fills @decision (no verdicts). Returns 0, or -1 with ERROR_NO_CAPACITY and the
- * summary as text. Nothing is reserved. */
+ * summary as text. Rules that contradict each other are ERROR_USAGE. Nothing is reserved. */
 int scheduler_choose(const struct scheduler *scheduler, const struct sched_request *request,
                      struct sched_decision *decision, struct error *err);
 /* The same decision with a verdict for each node; free with sched_decision_free(). */

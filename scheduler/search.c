@@ -1,20 +1,30 @@
 /*
  * search.c: branch and bound over the tree of states.
  *
+ * What comes first is few VMs of a group that is to be avoided, then the score, then the node added
+ * first. A host without any of them is looked for in the tree; only where there is none, and for
+ * affinity, the hosts that hold VMs of the group are looked at, which the group counts.
+ *
  * A branch is left out where its labels or the most that any of its nodes has free rule out a fit,
  * or where the bound of its box says that no node in it beats the best so far. The child with the
  * better bound is looked at first, so that most of the tree is left out.
  */
 #include "scheduler/search.h"
 
+#include "scheduler/group.h"
 #include "scheduler/tree.h"
+
+/* What makes a node better than another that fits as well. */
+struct rank {
+    const struct node *node; /* NULL: none yet */
+    size_t avoided;          /* VMs of the group that is to be avoided */
+    double score;
+};
 
 struct search {
     const struct scheduler *pool;
     const struct query *query;
-    uint64_t labels; /* bits a node must have */
-    const struct node *best;
-    double best_score;
+    struct rank best;
 };
 
 double search_score(const struct scheduler *pool, const struct query *query,
@@ -28,10 +38,40 @@ double search_score(const struct scheduler *pool, const struct query *query,
     return score_point(pool->config.policy, &query->need, &node->point);
 }
 
+static bool is_better(const struct rank *a, const struct rank *b)
+{
+    if (!b->node)
+        return true;
+    if (a->avoided != b->avoided)
+        return a->avoided < b->avoided;
+    if (a->score < b->score || a->score > b->score)
+        return a->score > b->score;
+    return a->node->position < b->node->position;
+}
+
+/* Takes @node where it fits and is better than the best so far. */
+static void try_node(struct search *search, const struct node *node)
+{
+    const struct query *query = search->query;
+    if (filter_node(query, node))
+        return;
+    const struct rank rank = {node, search_avoided(query, node),
+                              search_score(search->pool, query, node)};
+    if (is_better(&rank, &search->best))
+        search->best = rank;
+}
+
+size_t search_avoided(const struct query *query, const struct node *node)
+{
+    return query_others(query, GROUP_ANTI_AFFINITY, query->avoided, node);
+}
+
+/* Whether a node without a VM to be avoided would be taken. */
 static bool beats(const struct search *search, double score, size_t position)
 {
-    return !search->best || score > search->best_score ||
-           (score == search->best_score && position < search->best->position);
+    const struct rank *best = &search->best;
+    return !best->node || best->avoided || score > best->score ||
+           (score == best->score && position < best->node->position);
 }
 
 static bool lacks_room(const struct query *query, const struct point *point)
@@ -50,9 +90,8 @@ static void try_state(struct search *search, const struct state *state)
     const struct node *home = query->self ? query->self->node : NULL; /* tried beforehand */
     const struct node *node = state->first;
     while (node && beats(search, score, node->position)) {
-        if (node != home && !filter_node(query, node)) {
-            search->best = node;
-            search->best_score = score;
+        if (node != home && !filter_node(query, node) && !search_avoided(query, node)) {
+            search->best = (struct rank){node, 0, score};
             return;
         }
         node = state_next(state, node);
@@ -62,14 +101,16 @@ static void try_state(struct search *search, const struct state *state)
 static void look_into_leaf(struct search *search, const struct branch *leaf)
 {
     for (size_t i = 0; i < leaf->count; i++)
-        if (!lacks_room(search->query, &leaf->states[i]->point))
+        if (!lacks_room(search->query, &leaf->states[i]->point) &&
+            !filter_bits(search->query, leaf->states[i]->label_bits))
             try_state(search, leaf->states[i]);
 }
 
 static bool ruled_out(const struct search *search, const struct branch *branch)
 {
-    return lacks_room(search->query, &branch->box.high) ||
-           (branch->labels & search->labels) != search->labels;
+    const struct query *query = search->query;
+    return lacks_room(query, &branch->box.high) ||
+           filter_bits(query, (branch->labels & ~DEDICATED_BIT) | (branch->common & DEDICATED_BIT));
 }
 
 static double bound_of(const struct search *search, const struct branch *branch)
@@ -105,6 +146,13 @@ static void look_into(struct search *search,
         look_into(search, second);
 }
 
+static void try_group(struct search *search, const struct group *group)
+{
+    for (size_t i = 0; i < group->slots; i++)
+        if (group->tally[i].node)
+            try_node(search, group->tally[i].node);
+}
+
 const struct node *search_best(const struct scheduler *pool, const struct query *query)
 {
     struct search search = {.pool = pool, .query = query};
@@ -113,31 +161,24 @@ const struct node *search_best(const struct scheduler *pool, const struct query 
         const struct node *only = pool_find_node(pool, request->only_node);
         return only && !filter_node(query, only) ? only : NULL;
     }
-    for (size_t i = 0; i < request->selector_count; i++)
-        search.labels |= label_bit(request->selector[i].key, request->selector[i].value);
-    /* Where it is placed already it has more room than the index knows. */
-    if (query->self && !filter_node(query, query->self->node)) {
-        search.best = query->self->node;
-        search.best_score = search_score(pool, query, search.best);
+    if (query->together) {
+        try_group(&search, query->together);
+        return search.best.node;
     }
+    /* Where it is placed already it has more room than the index knows. */
+    if (query->self)
+        try_node(&search, query->self->node);
     if (pool->tree->root && !ruled_out(&search, pool->tree->root))
         look_into(&search, pool->tree->root);
-    return search.best;
+    if (query->avoided && (!search.best.node || search.best.avoided))
+        try_group(&search, query->avoided);
+    return search.best.node;
 }
 
 const struct node *search_by_scan(const struct scheduler *pool, const struct query *query)
 {
-    const struct node *best = NULL;
-    double best_score = 0;
-    for (size_t i = 0; i < pool->node_count; i++) {
-        const struct node *node = pool->nodes[i];
-        if (filter_node(query, node))
-            continue;
-        double score = search_score(pool, query, node);
-        if (!best || score > best_score) {
-            best = node;
-            best_score = score;
-        }
-    }
-    return best;
+    struct search search = {.pool = pool, .query = query};
+    for (size_t i = 0; i < pool->node_count; i++)
+        try_node(&search, pool->nodes[i]);
+    return search.best.node;
 }

@@ -96,11 +96,12 @@ static void measure_leaf(struct branch *leaf)
     const struct state *first = leaf->states[0];
     leaf->box = (struct box){first->point, first->point};
     leaf->first_position = first->first->position;
-    leaf->labels = first->label_bits;
+    leaf->labels = leaf->common = first->label_bits;
     for (size_t i = 1; i < leaf->count; i++) {
         const struct state *state = leaf->states[i];
         enclose(&leaf->box, &state->point, &state->point);
         leaf->labels |= state->label_bits;
+        leaf->common &= state->label_bits;
         if (state->first->position < leaf->first_position)
             leaf->first_position = state->first->position;
     }
@@ -118,6 +119,7 @@ static void measure(struct branch *branch)
     branch->first_position =
         a->first_position < b->first_position ? a->first_position : b->first_position;
     branch->labels = a->labels | b->labels;
+    branch->common = a->common & b->common;
     branch->count = a->count + b->count;
 }
 

@@ -25,6 +25,7 @@ struct branch {
     struct box box;
     size_t first_position; /* the lowest of the nodes below */
     uint64_t labels;       /* node.label_bits of the nodes below, or'ed */
+    uint64_t common;       /* and and'ed */
     size_t count;          /* states below */
     struct branch *parent;
     struct branch *below, *above; /* NULL: a leaf */

@@ -15,6 +15,8 @@ import vmm  # noqa: E402
 TICKS = os.sysconf("SC_CLK_TCK")
 READY_TIMEOUT_S = 120
 MODES = {"auto": 0, "precopy": 1, "postcopy": 2}
+COMPRESS = ("auto", "off", "lz4", "zstd")  # in the order of enum MigrationCompress
+CODECS = ("none", "lz4", "zstd", "delta", "fill")
 
 
 class BenchError(RuntimeError):
@@ -51,11 +53,12 @@ class PoolVmm:
             console = source.attach()
             vmm.read_until(console, b"R", READY_TIMEOUT_S)
             time.sleep(options.settle_s)
-            limits = {"n1": options.downtime_ms, "n3": options.streams, "n20": MODES[options.mode]}
+            limits = {"n1": options.downtime_ms, "n3": options.streams, "n40": MODES[options.mode]}
             if options.bandwidth:
                 limits["n2"] = options.bandwidth
             if not options.encrypt:
                 limits["n5"] = 1
+            limits["n30"] = COMPRESS.index(options.compress)
             cpu = cpu_seconds(source.process.pid) + cpu_seconds(target.process.pid)
             vmm.migrate(source, target, port=port, **limits)
             over = (vmm.COMPLETED, vmm.MIGRATION_FAILED, vmm.CANCELLED)
@@ -72,11 +75,12 @@ class PoolVmm:
         pause = vmm.parse(_last(progress, 14))
         items = ("total", "stop", "last pages", "device state", "verify", "handover", "activate")
         rounds = [vmm.parse(data) for data in progress.get(15, [])]
-        return Figures(total_s=_last(progress, 13) / 1e6, pause_ms=_last(pause, 1) / 1e3, wire=_last(progress, 5),
+        return Figures(total_s=_last(progress, 13) / 1e6, pause_ms=_last(pause, 1) / 1e3, wire=_last(progress, 5), page_bytes=_last(progress, 50),
                        predicted_pause_ms=_last(progress, 12) / 1e3, cpu_s=cpu, rounds=len(rounds),
                        pause_items_us={name: _last(pause, i + 1) for i, name in enumerate(items)},
                        round_list=[{"pages": _last(r, 2), "zero": _last(r, 3), "wire": _last(r, 4),
-                                    "us": _last(r, 5), "dirtied": _last(r, 6)} for r in rounds])
+                                    "us": _last(r, 5), "dirtied": _last(r, 6), "page_bytes": _last(r, 30),
+                                    "delta": _last(r, 31), "codec": CODECS[_last(r, 32)]} for r in rounds])
 
 
 class Qmp:

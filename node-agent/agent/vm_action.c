@@ -156,15 +156,16 @@ static void on_ended(void *context, const struct error *err)
 }
 
 /* DISCARD is for copies that do not run at an epoch above the command's; one that does is the VM's
- * owner, and the command is stale. */
+ * owner, and the command is stale. Nor is one that ran at such an epoch before it failed "no copy":
+ * an older one must not run on from before that. */
 static int check_discard(const struct vm *vm, uint64_t epoch, struct error *err)
 {
     bool may_run = vm->state != VMPOOL__VM_STATE__VM_INCOMING &&
                    vm->state != VMPOOL__VM_STATE__VM_PREPARING && vm_has_process(vm);
-    if (may_run && vm->record.epoch > epoch)
-        return error_set(err, ERROR_CONFLICT,
-                         "VM %s runs here at epoch %" PRIu64 ", above %" PRIu64, vm->id,
-                         vm->record.epoch, epoch);
+    bool ran = vm->record.ended && vm->ran;
+    if ((may_run || ran) && vm->record.epoch > epoch)
+        return error_set(err, ERROR_CONFLICT, "VM %s %s here at epoch %" PRIu64 ", above %" PRIu64,
+                         vm->id, may_run ? "runs" : "ran", vm->record.epoch, epoch);
     return 0;
 }
 

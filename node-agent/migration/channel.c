@@ -140,8 +140,10 @@ int channel_write(struct channel *channel, struct iovec *parts, size_t count, st
             parts += used;
             count -= used;
         } else if (errno == EAGAIN) {
+            int64_t begin_ns = clock_monotonic_ns();
             if (channel_wait(channel->fd, POLLOUT, channel->stop_fd, 0, err) < 0)
                 return -1;
+            channel->waited_ns += (uint64_t)(clock_monotonic_ns() - begin_ns);
         } else if (errno != EINTR) {
             return error_errno(err, errno, "the link to the target broke");
         }

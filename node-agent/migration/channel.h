@@ -30,6 +30,7 @@ struct channel {
     uint8_t *out; /* queued frames; [out_start, out_end) is unsent */
     size_t out_start, out_end, out_size;
     _Atomic uint64_t sent, received; /* bytes the kernel took and gave */
+    uint64_t waited_ns;              /* in channel_write(), for the kernel to take more */
 };
 
 /* Takes over @fd, which becomes non-blocking. channel_close() is harmless on a zeroed channel whose

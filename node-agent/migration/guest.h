@@ -31,6 +31,10 @@ struct migration_guest_ops {
     int (*dirty_clear)(void *guest, const uint64_t *bitmap, uint64_t first, uint64_t count,
                        struct error *err);
 
+    /* Source, may be NULL. The vCPUs that write most run for only 100 - @percent of the time from
+     * now on, the others as ever; dirty_stop() lets all run at full speed again. */
+    int (*throttle)(void *guest, unsigned percent, struct error *err);
+
     /* Source. Stops all vCPUs and quiets the devices: when it returns nothing writes to RAM. */
     int (*pause)(void *guest, struct error *err);
     /* Source. Lets the guest run on after a pause that led to nothing. Refused after give_up(). */

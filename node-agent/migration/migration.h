@@ -72,14 +72,25 @@ enum migration_mode {
     MIGRATION_MODE_POSTCOPY = 2, /* one round of pre-copy, then post-copy */
 };
 
+/* How pages are compressed. Zero pages are never sent, whatever this says. Same numbers as enum
+ * MigrationCompress of proto/common.proto. */
+enum migration_compress {
+    MIGRATION_COMPRESS_AUTO = 0, /* by whatever is faster, measured as it goes */
+    MIGRATION_COMPRESS_OFF = 1,  /* pages are sent as they are */
+    MIGRATION_COMPRESS_LZ4 = 2,  /* this one, faster or not */
+    MIGRATION_COMPRESS_ZSTD = 3,
+};
+
 struct migration_limits {
-    uint64_t downtime_limit_ms; /* 0: MIGRATION_DEFAULT_DOWNTIME_MS */
-    uint64_t bandwidth_bps;     /* bits a second on the wire; 0: no cap */
-    uint32_t streams;           /* 0: the engine chooses */
-    bool verify;                /* compare a hash of all RAM and state inside the pause */
-    bool unencrypted;           /* for measurements only; both ends must say so */
-    uint64_t timeout_ms;        /* of the whole; 0: MIGRATION_DEFAULT_TIMEOUT_MS */
-    uint64_t stall_timeout_ms;  /* without progress; 0: MIGRATION_DEFAULT_STALL_MS */
+    uint64_t downtime_limit_ms;       /* 0: MIGRATION_DEFAULT_DOWNTIME_MS */
+    uint64_t bandwidth_bps;           /* bits a second on the wire; 0: no cap */
+    uint32_t streams;                 /* 0: the engine chooses */
+    bool verify;                      /* compare a hash of all RAM and state inside the pause */
+    bool unencrypted;                 /* for measurements only; both ends must say so */
+    uint64_t timeout_ms;              /* of the whole; 0: MIGRATION_DEFAULT_TIMEOUT_MS */
+    bool no_throttle;                 /* never slow the guest, rather fail */
+    uint64_t stall_timeout_ms;        /* without progress; 0: MIGRATION_DEFAULT_STALL_MS */
+    enum migration_compress compress; /* the source's; the target takes what comes */
     enum migration_mode mode;
     bool no_postcopy;             /* the VM's owner does not want it: auto does without */
     uint64_t recovery_timeout_ms; /* target: a link lost in post-copy is waited for so long, then
@@ -93,6 +104,9 @@ struct migration_round {
     uint64_t wire_bytes;
     uint64_t duration_us;
     uint64_t dirtied_pages; /* found dirty when the round ended */
+    uint64_t page_bytes;    /* of the pages sent, before they were encoded */
+    uint64_t pages_delta;   /* of the pages sent: as what changed since an earlier round */
+    uint8_t codec;          /* of most of them: enum codec */
 };
 
 /* The pause, itemised; total_us is the sum of all but announce_us. */
@@ -126,6 +140,7 @@ struct migration_progress {
     uint64_t wire_bytes;
     uint64_t pages_sent;
     uint64_t pages_zero;
+    uint64_t page_bytes; /* of the pages sent, before they were encoded */
     uint64_t remaining_bytes;
     uint64_t dirty_bps; /* bits a second the guest dirties */
     uint64_t bandwidth_bps;
@@ -140,6 +155,7 @@ struct migration_progress {
     bool verified; /* the hashes were compared and are equal */
     bool encrypted;
     uint32_t streams;
+    uint32_t throttle_percent;     /* of their time that vCPUs that write are kept from running */
     enum error_kind error;         /* of a failure */
     char text[MIGRATION_TEXT_MAX]; /* reason of a failure, or a warning such as a stall */
 };

@@ -66,21 +66,6 @@ static bool is_on_demand(const struct page_receiver *receiver, const struct fram
     return frame->argument == STREAM_POSTCOPY_ROUND || atomic_load(&receiver->demand->watching);
 }
 
-/* Reads or opens @pages pages; they count only once the whole frame did. */
-static int take_bounced(struct page_inlet *inlet, uint64_t pages, const uint8_t *sealed_data,
-                        struct error *err)
-{
-    if (!inlet->bounce)
-        inlet->bounce = malloc(STREAM_FRAME_PAGES_MAX * PAGE_BYTES);
-    if (!inlet->bounce)
-        return error_set(err, ERROR_FAILED, "out of memory for a page stream");
-    if (sealed_data)
-        return seal_update(inlet->channel.open, sealed_data, pages * PAGE_BYTES, inlet->bounce,
-                           err);
-    struct iovec part = {inlet->bounce, pages * PAGE_BYTES};
-    return channel_read(&inlet->channel, &part, 1, err);
-}
-
 static int put_on_demand(struct page_inlet *inlet, const struct frame *frame, const uint8_t *table,
                          struct error *err)
 {
@@ -98,6 +83,59 @@ static int put_on_demand(struct page_inlet *inlet, const struct frame *frame, co
         data = data ? data + runs[i].count * PAGE_BYTES : NULL;
     }
     return 0;
+}
+
+/* An encoded frame is taken whole into the in buffer (plain) or opened to one of its own. */
+static int put_encoded(struct page_inlet *inlet, const struct frame *frame,
+                       const uint8_t *sealed_data, const struct run *runs, uint64_t pages,
+                       uint8_t *to, struct error *err)
+{
+    struct channel *channel = &inlet->channel;
+    size_t size = frame->length - frame->runs * STREAM_RUN_BYTES;
+    if (!inlet->codec)
+        inlet->codec = codec_memory_new(err);
+    if (!inlet->codec)
+        return -1;
+    const uint8_t *data = sealed_data;
+    if (sealed_data) {
+        if (!inlet->encoded)
+            inlet->encoded = malloc(STREAM_PAYLOAD_MAX);
+        if (!inlet->encoded)
+            return error_set(err, ERROR_FAILED, "out of memory for an encoded frame");
+        if (seal_update(channel->open, sealed_data, size, inlet->encoded, err) < 0)
+            return -1;
+        data = inlet->encoded;
+    } else {
+        if (channel_need(channel, size, true, err) <= 0)
+            return -1;
+        data = channel->in + channel->in_start;
+        channel->in_start += size;
+    }
+    return codec_decode(inlet->codec, frame, data, size, runs, pages, to, err);
+}
+
+/* Takes the pages into the inlet's own room, one after the other; they count only once the whole
+ * frame did. What only tells changes has nothing to be changed there. */
+static int take_bounced(struct page_inlet *inlet, const struct frame *frame, const struct run *runs,
+                        uint64_t pages, const uint8_t *sealed_data, struct error *err)
+{
+    struct run own[STREAM_RUNS_MAX];
+    uint64_t first = 0;
+    if (!inlet->bounce)
+        inlet->bounce = malloc(STREAM_FRAME_PAGES_MAX * PAGE_BYTES);
+    if (!inlet->bounce || pages > STREAM_FRAME_PAGES_MAX)
+        return error_set(err, ERROR_FAILED, "out of memory for a page stream");
+    if (frame->codec == CODEC_DELTA)
+        return error_set(err, ERROR_FAILED, "changes of pages that were dropped");
+    for (unsigned i = 0; i < frame->runs; first += runs[i++].count)
+        own[i] = (struct run){.first = first, .count = runs[i].count};
+    if (frame->codec != CODEC_NONE)
+        return put_encoded(inlet, frame, sealed_data, own, pages, inlet->bounce, err);
+    if (sealed_data)
+        return seal_update(inlet->channel.open, sealed_data, pages * PAGE_BYTES, inlet->bounce,
+                           err);
+    struct iovec part = {inlet->bounce, pages * PAGE_BYTES};
+    return channel_read(&inlet->channel, &part, 1, err);
 }
 
 /* Pages of @runs; the table has been read and, where sealed, opened. */
@@ -120,7 +158,9 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
         touch(receiver, runs[i]);
     atomic_fetch_add(&receiver->pages_received, pages);
     if (inlet->on_demand)
-        return take_bounced(inlet, pages, sealed_data, err);
+        return take_bounced(inlet, frame, runs, pages, sealed_data, err);
+    if (frame->codec != CODEC_NONE)
+        return put_encoded(inlet, frame, sealed_data, runs, pages, receiver->guest->ram, err);
     return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
                        : put_plain(inlet, runs, frame->runs, err);
 }
@@ -165,7 +205,9 @@ static int take_plain(struct page_inlet *inlet, const struct frame *frame, struc
     size_t head = STREAM_HEADER_BYTES + frame->runs * STREAM_RUN_BYTES;
     if (channel_need(channel, head, true, err) <= 0)
         return -1;
-    const uint8_t *table = channel->in + channel->in_start + STREAM_HEADER_BYTES;
+    uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES]; /* what follows may move the buffer */
+    memcpy(table, channel->in + channel->in_start + STREAM_HEADER_BYTES,
+           head - STREAM_HEADER_BYTES);
     channel->in_start += head;
     if (frame->type == FRAME_ROUND_END)
         return end_round(inlet, frame, err);
@@ -245,7 +287,10 @@ static void end_inlets(struct page_receiver *receiver)
             (void)pthread_join(inlet->thread, NULL);
         channel_close(&inlet->channel);
         free(inlet->bounce);
-        inlet->bounce = NULL;
+        codec_memory_free(inlet->codec);
+        free(inlet->encoded);
+        inlet->bounce = inlet->encoded = NULL;
+        inlet->codec = NULL;
         inlet->started = inlet->connected = false;
         atomic_store(&inlet->round, 0);
     }

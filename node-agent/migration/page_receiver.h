@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "node-agent/migration/channel.h"
+#include "node-agent/migration/codec.h"
 #include "node-agent/migration/demand.h"
 #include "node-agent/migration/guest.h"
 #include "node-agent/migration/migration.h"
@@ -19,9 +20,11 @@ struct page_inlet {
     struct channel channel;
     pthread_t thread;
     bool connected, started;
-    bool on_demand;         /* the frame that is being taken; see demand.h */
-    _Atomic uint32_t round; /* whose end was reached */
-    uint8_t *bounce;        /* of pages that are put in one step: a frame's, made when needed */
+    bool on_demand;             /* the frame that is being taken; see demand.h */
+    uint8_t *bounce;            /* of pages that are put in one step: made when needed, as are */
+    struct codec_memory *codec; /* for encoded frames, and */
+    uint8_t *encoded;           /* room for one, opened */
+    _Atomic uint32_t round;     /* whose end was reached */
 };
 
 struct page_receiver {

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "node-agent/migration/event.h"
+#include "node-agent/migration/page_packer.h"
 #include "node-agent/migration/pages.h"
 #include "node-agent/migration/supply.h"
 
@@ -15,9 +16,9 @@
 #define SEALED_FRAME_PAGES 32u      /* 128 KiB: the ciphertext is still in the cache when sent */
 
 struct page_frame {
-    struct run data[STREAM_RUNS_MAX], zeros[STREAM_RUNS_MAX];
-    unsigned data_runs, zero_runs;
-    uint64_t data_pages;
+    struct packer *packer; /* of pages that are not zeros */
+    struct run zeros[STREAM_RUNS_MAX];
+    unsigned zero_runs;
     uint8_t head[STREAM_HEADER_BYTES + STREAM_RUNS_MAX * STREAM_RUN_BYTES];
     uint8_t *sealed; /* room for one sealed frame; NULL where plain */
 };
@@ -33,16 +34,16 @@ static int wait_for_bandwidth(struct page_stream *stream, uint64_t bytes, struct
     struct timespec timeout = {.tv_sec = wait_ns / 1000000000, .tv_nsec = wait_ns % 1000000000};
     if (ppoll(&stop, 1, &timeout, NULL) > 0)
         return error_set(err, ERROR_CONFLICT, "stopped");
+    stream->channel.waited_ns += (uint64_t)wait_ns;
     return 0;
 }
 
-/* Payload: the run table at head + header, then @pages_runs' pages if they are data. */
-static int send_sealed(struct page_stream *stream, const struct frame *frame, bool data,
-                       struct error *err)
+/* Payload: the run table at head + header, then @body. */
+static int send_sealed(struct page_stream *stream, const struct frame *frame,
+                       const struct iovec *body, size_t count, struct error *err)
 {
     struct page_frame *own = stream->frame;
     struct seal *seal = stream->channel.seal;
-    const uint8_t *ram = stream->sender->guest->ram;
     size_t table = frame->runs * STREAM_RUN_BYTES;
     uint8_t *at = own->sealed;
     memcpy(at, own->head, STREAM_HEADER_BYTES);
@@ -52,11 +53,10 @@ static int send_sealed(struct page_stream *stream, const struct frame *frame, bo
     if (table && seal_update(seal, own->head + STREAM_HEADER_BYTES, table, at, err) < 0)
         return -1;
     at += table;
-    for (unsigned i = 0; data && i < frame->runs; i++) {
-        size_t size = own->data[i].count * PAGE_BYTES;
-        if (seal_update(seal, ram + own->data[i].first * PAGE_BYTES, size, at, err) < 0)
+    for (size_t i = 0; i < count; i++) {
+        if (seal_update(seal, body[i].iov_base, body[i].iov_len, at, err) < 0)
             return -1;
-        at += size;
+        at += body[i].iov_len;
     }
     if (seal_end(seal, at, err) < 0)
         return -1;
@@ -65,28 +65,29 @@ static int send_sealed(struct page_stream *stream, const struct frame *frame, bo
     return channel_write(&stream->channel, &part, 1, err);
 }
 
-static int send_plain(struct page_stream *stream, const struct frame *frame, bool data,
-                      struct error *err)
+/* What is sent of a frame besides header and run table: @pages, or nothing where that is NULL. */
+static size_t list_body(const struct page_stream *stream, const struct packed *pages,
+                        struct iovec *body)
 {
-    struct page_frame *own = stream->frame;
-    struct iovec parts[STREAM_RUNS_MAX + 1];
-    size_t count = 0;
-    parts[count++] =
-        (struct iovec){own->head, STREAM_HEADER_BYTES + frame->runs * STREAM_RUN_BYTES};
-    for (unsigned i = 0; data && i < frame->runs; i++)
-        parts[count++] =
-            (struct iovec){stream->sender->guest->ram + own->data[i].first * PAGE_BYTES,
-                           own->data[i].count * PAGE_BYTES};
-    return channel_write(&stream->channel, parts, count, err);
+    if (!pages)
+        return 0;
+    if (pages->body) {
+        body[0] = (struct iovec){(void *)(uintptr_t)pages->body, pages->body_bytes};
+        return 1;
+    }
+    for (unsigned i = 0; i < pages->runs_count; i++)
+        body[i] = (struct iovec){stream->sender->guest->ram + pages->runs[i].first * PAGE_BYTES,
+                                 pages->runs[i].count * PAGE_BYTES};
+    return pages->runs_count;
 }
 
 static int send_frame(struct page_stream *stream, enum frame_type type, const struct run *runs,
-                      unsigned count, uint64_t pages, struct error *err)
+                      unsigned count, const struct packed *pages, struct error *err)
 {
     struct page_frame *own = stream->frame;
-    bool data = type == FRAME_PAGES;
-    uint64_t length = count * STREAM_RUN_BYTES + (data ? pages * PAGE_BYTES : 0);
+    uint64_t length = count * STREAM_RUN_BYTES + (pages ? pages->body_bytes : 0);
     struct frame frame = {.type = (uint8_t)type,
+                          .codec = pages ? (uint8_t)pages->codec : 0,
                           .runs = (uint16_t)count,
                           .length = (uint32_t)length,
                           .argument = stream->sender->round.number};
@@ -95,20 +96,36 @@ static int send_frame(struct page_stream *stream, enum frame_type type, const st
         stream_put_run(own->head + STREAM_HEADER_BYTES + (size_t)i * STREAM_RUN_BYTES, runs[i]);
     if (wait_for_bandwidth(stream, STREAM_HEADER_BYTES + length, err) < 0)
         return -1;
-    return stream->channel.seal ? send_sealed(stream, &frame, data, err)
-                                : send_plain(stream, &frame, data, err);
+    struct iovec parts[STREAM_RUNS_MAX + 1];
+    parts[0] = (struct iovec){own->head, STREAM_HEADER_BYTES + count * STREAM_RUN_BYTES};
+    size_t body = list_body(stream, pages, parts + 1);
+    return stream->channel.seal ? send_sealed(stream, &frame, parts + 1, body, err)
+                                : channel_write(&stream->channel, parts, body + 1, err);
+}
+
+static int send_pages(struct page_stream *stream, const struct packed *pages, struct error *err)
+{
+    struct page_sender *sender = stream->sender;
+    struct channel *channel = &stream->channel;
+    if (!pages)
+        return 0;
+    int64_t begin_ns = clock_monotonic_ns();
+    uint64_t waited_ns = channel->waited_ns, sent = atomic_load(&channel->sent);
+    if (send_frame(stream, FRAME_PAGES, pages->runs, pages->runs_count, pages, err) < 0)
+        return -1;
+    atomic_fetch_add(&sender->pages_sent, pages->pages);
+    atomic_fetch_add(&sender->pages_by[pages->codec], pages->pages);
+    packer_note_sent(stream->frame->packer, (uint64_t)(clock_monotonic_ns() - begin_ns),
+                     channel->waited_ns - waited_ns, atomic_load(&channel->sent) - sent);
+    return 0;
 }
 
 static int flush_data(struct page_stream *stream, struct error *err)
 {
-    struct page_frame *own = stream->frame;
-    if (own->data_runs == 0)
-        return 0;
-    if (send_frame(stream, FRAME_PAGES, own->data, own->data_runs, own->data_pages, err) < 0)
-        return -1;
-    atomic_fetch_add(&stream->sender->pages_sent, own->data_pages);
-    own->data_runs = 0;
-    own->data_pages = 0;
+    const struct packed *pages;
+    while ((pages = packer_flush(stream->frame->packer)))
+        if (send_pages(stream, pages, err) < 0)
+            return -1;
     return 0;
 }
 
@@ -117,7 +134,7 @@ static int flush_zeros(struct page_stream *stream, struct error *err)
     struct page_frame *own = stream->frame;
     if (own->zero_runs == 0)
         return 0;
-    if (send_frame(stream, FRAME_ZEROS, own->zeros, own->zero_runs, 0, err) < 0)
+    if (send_frame(stream, FRAME_ZEROS, own->zeros, own->zero_runs, NULL, err) < 0)
         return -1;
     own->zero_runs = 0;
     return 0;
@@ -141,19 +158,13 @@ static bool append(struct run *runs, unsigned *count, uint64_t page)
 
 static int send_data(struct page_stream *stream, uint64_t page, struct error *err)
 {
-    struct page_frame *own = stream->frame;
-    uint64_t most = stream->channel.seal ? SEALED_FRAME_PAGES : STREAM_FRAME_PAGES_MAX;
-    if (!append(own->data, &own->data_runs, page)) {
-        if (flush_data(stream, err) < 0)
-            return -1;
-        (void)append(own->data, &own->data_runs, page);
-    }
-    return ++own->data_pages == most ? flush_data(stream, err) : 0;
+    return send_pages(stream, packer_add(stream->frame->packer, page), err);
 }
 
 static int send_zero(struct page_stream *stream, uint64_t page, struct error *err)
 {
     struct page_frame *own = stream->frame;
+    packer_note_zeros(own->packer, page);
     if (append(own->zeros, &own->zero_runs, page))
         return 0;
     if (flush_zeros(stream, err) < 0)
@@ -241,6 +252,7 @@ static int send_round(struct page_stream *stream, struct error *err)
     struct page_sender *sender = stream->sender;
     const struct page_round *round = &sender->round;
     struct piece piece;
+    packer_begin_round(stream->frame->packer, sender->round_cache, round->clear);
     while (claim(sender, &piece)) {
         if (round->clear &&
             sender->guest->ops->dirty_clear(sender->guest->self, round->bitmap, piece.first,
@@ -251,7 +263,7 @@ static int send_round(struct page_stream *stream, struct error *err)
     }
     if (flush_data(stream, err) < 0 || flush_zeros(stream, err) < 0)
         return -1;
-    return send_frame(stream, FRAME_ROUND_END, NULL, 0, 0, err);
+    return send_frame(stream, FRAME_ROUND_END, NULL, 0, NULL, err);
 }
 
 /* ---------------------------------------------------------------- post-copy */
@@ -267,6 +279,14 @@ int page_stream_send(struct page_stream *stream, uint64_t page, struct error *er
 int page_stream_flush(struct page_stream *stream, struct error *err)
 {
     return flush_data(stream, err) < 0 ? -1 : flush_zeros(stream, err);
+}
+
+/* Without deltas: the target has nothing to apply them to. */
+static int serve(struct page_stream *stream, struct error *err)
+{
+    struct page_sender *sender = stream->sender;
+    packer_begin_round(stream->frame->packer, NULL, false);
+    return supply_serve(sender->round.supply, stream, stream == sender->streams, err);
 }
 
 /* ---------------------------------------------------------------- threads */
@@ -289,9 +309,7 @@ static void *run_stream(void *argument)
     while (wait_for_round(sender, last)) {
         struct error err = ERROR_INIT;
         last = sender->round.number; /* stands still until all threads have finished it */
-        int sent = sender->round.supply
-                       ? supply_serve(sender->round.supply, stream, stream == sender->streams, &err)
-                       : send_round(stream, &err);
+        int sent = sender->round.supply ? serve(stream, &err) : send_round(stream, &err);
         (void)pthread_mutex_lock(&sender->lock);
         sender->busy--;
         if (sent < 0 && sender->failure.kind == ERROR_NONE)
@@ -311,29 +329,54 @@ void page_sender_init(struct page_sender *sender, const struct migration_guest *
 {
     *sender = (struct page_sender){.guest = guest, .stop_fd = stop_fd, .wake_fd = wake_fd};
     pacer_init(&sender->pacer, bandwidth_bps);
+    codec_meter_init(&sender->meter);
     (void)pthread_mutex_init(&sender->lock, NULL);
     (void)pthread_cond_init(&sender->changed, NULL);
     for (unsigned i = 0; i < MIGRATION_STREAMS_MAX; i++)
         sender->streams[i] = (struct page_stream){.sender = sender, .channel = {.fd = -1}};
 }
 
-int page_sender_start(struct page_sender *sender, struct error *err)
+static int make_frame(struct page_stream *stream, struct error *err)
 {
     size_t sealed = STREAM_HEADER_BYTES + STREAM_RUNS_MAX * STREAM_RUN_BYTES +
                     SEALED_FRAME_PAGES * PAGE_BYTES + STREAM_TAG_BYTES;
+    bool seal = stream->channel.seal != NULL;
+    struct packer_options options = {.ram = stream->sender->guest->ram,
+                                     .compress = stream->sender->compress,
+                                     .meter = &stream->sender->meter,
+                                     .plain_pages =
+                                         seal ? SEALED_FRAME_PAGES : STREAM_FRAME_PAGES_MAX};
+    stream->frame = calloc(1, sizeof(*stream->frame));
+    if (stream->frame && seal)
+        stream->frame->sealed = malloc(sealed);
+    if (!stream->frame || (seal && !stream->frame->sealed))
+        return error_set(err, ERROR_FAILED, "out of memory for a page stream");
+    stream->frame->packer = packer_new(&options, err);
+    return stream->frame->packer ? 0 : -1;
+}
+
+int page_sender_start(struct page_sender *sender, struct error *err)
+{
+    codec_meter_order(&sender->meter, sender->compress, sender->count);
     for (unsigned i = 0; i < sender->count; i++) {
         struct page_stream *stream = &sender->streams[i];
-        stream->frame = calloc(1, sizeof(*stream->frame));
-        if (stream->frame && stream->channel.seal)
-            stream->frame->sealed = malloc(sealed);
-        if (!stream->frame || (stream->channel.seal && !stream->frame->sealed))
-            return error_set(err, ERROR_FAILED, "out of memory for a page stream");
+        if (make_frame(stream, err) < 0)
+            return -1;
         int number = event_thread(&stream->thread, run_stream, stream);
         if (number != 0)
             return error_errno(err, number, "cannot start a page stream");
         stream->started = true;
     }
     return 0;
+}
+
+static void free_frame(struct page_frame *frame)
+{
+    if (!frame)
+        return;
+    packer_free(frame->packer);
+    free(frame->sealed);
+    free(frame);
 }
 
 void page_sender_stop(struct page_sender *sender)
@@ -346,9 +389,7 @@ void page_sender_stop(struct page_sender *sender)
         struct page_stream *stream = &sender->streams[i];
         if (stream->started)
             (void)pthread_join(stream->thread, NULL);
-        if (stream->frame)
-            free(stream->frame->sealed);
-        free(stream->frame);
+        free_frame(stream->frame);
         channel_close(&stream->channel);
         stream->frame = NULL;
         stream->started = false;
@@ -370,12 +411,37 @@ void page_sender_hang_up(struct page_sender *sender)
 void page_sender_destroy(struct page_sender *sender)
 {
     pacer_destroy(&sender->pacer);
+    codec_meter_destroy(&sender->meter);
+    page_cache_free(sender->cache);
     (void)pthread_cond_destroy(&sender->changed);
     (void)pthread_mutex_destroy(&sender->lock);
 }
 
+/* Copies are kept of what is sent in the second round and later: what the guest writes again. */
+static void begin_cache(struct page_sender *sender, const struct page_round *round)
+{
+    uint64_t ram_bytes = sender->guest->ram_bytes;
+    struct error ignored = ERROR_INIT; /* without memory for it all goes on, if slower */
+    sender->round_cache = NULL;
+    if (round->first || sender->no_deltas || sender->compress == MIGRATION_COMPRESS_OFF)
+        return;
+    if (!sender->cache && round->clear)
+        sender->cache = page_cache_new(ram_bytes, page_cache_bytes(ram_bytes), &ignored);
+    if (sender->cache && page_cache_begin_round(sender->cache, round->bitmap, !round->clear))
+        sender->round_cache = sender->cache;
+}
+
+void page_sender_forget(struct page_sender *sender)
+{
+    sender->no_deltas = true;
+    sender->round_cache = NULL;
+    page_cache_free(sender->cache);
+    sender->cache = NULL;
+}
+
 void page_sender_begin_round(struct page_sender *sender, const struct page_round *round)
 {
+    begin_cache(sender, round); /* the threads stand still */
     (void)pthread_mutex_lock(&sender->lock);
     sender->round = *round;
     sender->cursor = 0;

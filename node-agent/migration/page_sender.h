@@ -13,12 +13,14 @@
 #include <stdint.h>
 
 #include "node-agent/migration/channel.h"
+#include "node-agent/migration/codec_meter.h"
 #include "node-agent/migration/guest.h"
 #include "node-agent/migration/migration.h"
 #include "node-agent/migration/pacer.h"
 
 struct supply;     /* supply.h */
 struct page_frame; /* one that is being filled */
+struct page_cache;
 
 struct page_stream {
     struct page_sender *sender;
@@ -43,18 +45,24 @@ struct page_sender {
     struct pacer pacer;
     int stop_fd; /* eventfd: readable once threads shall end */
     int wake_fd; /* eventfd of the engine, written when a round has been sent or a thread failed */
+    enum migration_compress compress; /* set before page_sender_start() */
+    bool no_deltas;                   /* the target may lack what was sent before */
+    struct codec_meter meter;
     unsigned count;
     struct page_stream streams[MIGRATION_STREAMS_MAX];
 
     pthread_mutex_t lock; /* for all below that is not atomic */
     pthread_cond_t changed;
     struct page_round round;
-    uint64_t cursor; /* next page to claim */
-    unsigned busy;   /* threads that have not finished the round */
+    struct page_cache *cache;       /* NULL before the second round, and where there is none */
+    struct page_cache *round_cache; /* the same, or NULL where the round goes without */
+    uint64_t cursor;                /* next page to claim */
+    unsigned busy;                  /* threads that have not finished the round */
     bool quit;
     struct error failure; /* of the first thread that failed */
 
     _Atomic uint64_t pages_sent, pages_zero; /* all rounds */
+    _Atomic uint64_t pages_by[CODECS];       /* of those sent, by their codec */
 };
 
 /* @stop_fd and @wake_fd stay the caller's. Streams are added, then started. */
@@ -72,6 +80,9 @@ void page_sender_hang_up(struct page_sender *sender);
 /* For supply.h, on the stream's thread: sends a page, a flush later at the latest. */
 int page_stream_send(struct page_stream *stream, uint64_t page, struct error *err);
 int page_stream_flush(struct page_stream *stream, struct error *err);
+
+/* The target has thrown pages away: none is sent any more as what changed. Between rounds. */
+void page_sender_forget(struct page_sender *sender);
 
 void page_sender_begin_round(struct page_sender *sender, const struct page_round *round);
 /* 1: the round has been handed to the kernel, 0: not yet, -1: a thread failed. */

@@ -42,6 +42,21 @@ bool page_is_zero(const uint8_t *page)
     return __builtin_cpu_supports("avx2") ? is_zero_avx2(page) : is_zero_sse2(page);
 }
 
+bool page_is_filled(const uint8_t *page, uint64_t *word)
+{
+    uint64_t head[2];
+    memcpy(head, page, sizeof(head));
+    if (head[0] != head[1]) /* of nearly all pages this is all that is looked at */
+        return false;
+    const __m128i *at = (const __m128i *)(const void *)page;
+    const __m128i want = _mm_set1_epi64x((long long)head[0]);
+    for (unsigned i = 0; i < PAGE_BYTES / sizeof(__m128i); i++)
+        if (_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_load_si128(at + i), want)) != 0xffff)
+            return false;
+    *word = head[0];
+    return true;
+}
+
 /* SEEK_HOLE, which would tell where the data ends, walks over each page of it; so does not this. */
 uint64_t page_next_data(const struct migration_guest *guest, uint64_t page)
 {

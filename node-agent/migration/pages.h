@@ -14,6 +14,9 @@
  * dirty log tells of it. */
 bool page_is_zero(const uint8_t *page);
 
+/* Whether a page (as above) is one 8-byte word again and again; @word gets it. */
+bool page_is_filled(const uint8_t *page, uint64_t *word);
+
 /* The first page from @page on that may hold data, skipping holes of the memfd: they are zeros, but
  * reading them would fill them. The number of pages where there is none. What follows the page that
  * is returned may be a hole again: ask again after each page found to be zeros. */

@@ -21,6 +21,8 @@ static int check_options(const struct migration_guest *guest,
         return error_set(err, ERROR_USAGE, "the target's epoch must be higher than the source's");
     if (options->limits.streams > MIGRATION_STREAMS_MAX)
         return error_set(err, ERROR_USAGE, "at most %d streams", MIGRATION_STREAMS_MAX);
+    if (options->limits.compress > MIGRATION_COMPRESS_ZSTD)
+        return error_set(err, ERROR_USAGE, "a compression that is not known");
     return source_check_postcopy(options, err);
 }
 
@@ -79,6 +81,7 @@ struct migration_source *migration_source_start(const struct migration_guest *gu
         goto failed;
     source->sender.wake_fd = source->wake_fd;
     source->sender.stop_fd = source->stop_fd;
+    source->sender.compress = source->options.limits.compress;
     source->report.progress.phase = MIGRATION_PHASE_CONNECTING;
     source->report.progress.encrypted = !options->limits.unencrypted;
     source->report.progress.streams = source->options.limits.streams;

@@ -35,10 +35,12 @@ struct migration_source {
     uint32_t round, attempt; /* attempt: number of the pause */
     uint64_t round_bytes;    /* of page streams when the round began */
     uint64_t round_sent, round_zero;
+    uint64_t round_by[CODECS]; /* of round_sent, by codec */
     int64_t round_ns;
-    struct link_model link;
-    uint64_t rehearsed_us; /* what saving and loading a machine state took at the target */
-    uint64_t remaining;    /* dirty pages */
+    struct link_model link; /* of bytes of pages */
+    uint64_t rehearsed_us;  /* what saving and loading a machine state took at the target */
+    uint64_t remaining;     /* dirty pages */
+    uint32_t throttle_percent;
     bool greeted, logging, paused;
     struct pause_times {
         int64_t begin, stopped, saved, ready, go;

@@ -137,6 +137,7 @@ int source_drop_stale(struct migration_source *source, struct error *err)
         return error_set(err, ERROR_FAILED, "out of memory for a page bitmap");
     memset(source->told, 0, size);
     source->told_pages = 0;
+    page_sender_forget(&source->sender);
     /* The bits stay set in the log, so that what is in the set already costs the guest nothing. */
     for (unsigned i = 0; i < DROPS_MAX && (i == 0 || count_fresh(source) > FRESH_FEW); i++) {
         source->dropped_pages = UINT64_MAX;

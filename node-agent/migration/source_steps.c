@@ -30,6 +30,7 @@
 #define GOODBYE_NS       1000000000 /* for CANCEL to leave */
 #define PAUSES_MAX       5u         /* that led to nothing, before giving up */
 #define FIXED_US         2000u      /* first guess of a pause without its pages */
+#define SPEED_BYTES      1048576u   /* on the wire; a smaller round says nothing of its speed */
 #define VERIFY_MARGIN_NS 100000000
 #define HASH_THREADS     2u
 
@@ -64,6 +65,7 @@ void source_report_counters(struct migration_source *source)
                            atomic_load(&source->control.sent);
     progress->pages_sent = sent;
     progress->pages_zero = zero;
+    progress->page_bytes = sent * PAGE_BYTES;
     progress->remaining_bytes = left * PAGE_BYTES;
     progress->round = source->round;
     report_done(&source->report);
@@ -111,6 +113,24 @@ static void begin_round(struct migration_source *source)
     page_sender_begin_round(&source->sender, &round);
 }
 
+/* How the pages of the round were encoded. */
+static void count_codecs(struct migration_source *source, struct migration_round *round)
+{
+    uint64_t most = 0;
+    for (unsigned codec = 0; codec < CODECS; codec++) {
+        uint64_t pages = atomic_load(&source->sender.pages_by[codec]);
+        uint64_t now = pages - source->round_by[codec];
+        source->round_by[codec] = pages;
+        if (codec == CODEC_DELTA)
+            round->pages_delta = now;
+        if (now > most) {
+            most = now;
+            round->codec = (uint8_t)codec;
+        }
+    }
+    round->page_bytes = round->pages_sent * PAGE_BYTES;
+}
+
 /* The round is with the target: takes its statistics and collects what was dirtied meanwhile. */
 static int end_round(struct migration_source *source, struct error *err)
 {
@@ -128,17 +148,20 @@ static int end_round(struct migration_source *source, struct error *err)
         .duration_us = us,
         .dirtied_pages = bitmap_count(source->bitmap, pages),
     };
+    count_codecs(source, &round);
     source->remaining = round.dirtied_pages;
     source->round_sent += round.pages_sent;
     source->round_zero += round.pages_zero;
-    link_model_note(&source->link, round.wire_bytes, us);
+    /* Of pages, not of what they were encoded to: dirty memory is counted in pages, too. */
+    link_model_note(&source->link, round.page_bytes, us);
     report_add_round(&source->report, &round);
     struct migration_progress *progress = report_edit(&source->report);
     uint64_t dirty = round.dirtied_pages * 1000000 / us;
     if (source->round == 1 && dirty < source->hot.pages_per_second)
         dirty = source->hot.pages_per_second;
     progress->dirty_bps = dirty * PAGE_BYTES * 8;
-    progress->bandwidth_bps = source->link.rate * 8;
+    if (round.wire_bytes >= SPEED_BYTES || progress->bandwidth_bps == 0)
+        progress->bandwidth_bps = round.wire_bytes * 8 * 1000000 / us;
     report_done(&source->report);
     source_report_counters(source);
     return 0;
@@ -178,6 +201,18 @@ static uint64_t fixed_us(const struct migration_source *source)
     return FIXED_US + source->link.latency_us + source->rehearsed_us + 2 * source->rtt_us;
 }
 
+static int slow_down(struct migration_source *source, uint32_t percent, struct error *err)
+{
+    if (percent == source->throttle_percent)
+        return 0;
+    if (source->guest.ops->throttle(source->guest.self, percent, err) < 0)
+        return error_wrap(err, "cannot slow the guest");
+    source->throttle_percent = percent;
+    report_edit(&source->report)->throttle_percent = percent;
+    report_done(&source->report);
+    return 0;
+}
+
 static enum step step_decide(struct migration_source *source, struct error *err)
 {
     const struct migration_limits *limits = &source->options.limits;
@@ -195,6 +230,7 @@ static enum step step_decide(struct migration_source *source, struct error *err)
         .pauses_failed = now.pauses_failed,
         .since_failed_ms = (uint64_t)(clock_monotonic_ns() - source->failed_ns) / 1000000,
         .postcopy_allowed = source->can_postcopy,
+        .may_throttle = !limits->no_throttle && source->guest.ops->throttle,
     };
     if (limits->mode == MIGRATION_MODE_POSTCOPY && source->can_postcopy)
         return STEP_DROP;
@@ -203,6 +239,8 @@ static enum step step_decide(struct migration_source *source, struct error *err)
     progress->predicted_pause_us = output.predicted_pause_us;
     progress->eta_ms = output.eta_ms;
     report_done(&source->report);
+    if (slow_down(source, output.throttle_percent, err) < 0)
+        return STEP_FAIL;
     switch (output.choice) {
     case POLICY_PAUSE:
         return STEP_PAUSE;

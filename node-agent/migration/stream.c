@@ -42,7 +42,8 @@
  * exchanged. Payloads and arguments:
  *
  *   on page connections, source -> target
- *     PAGES       run table, then the pages of all runs, in order; argument: round
+ *     PAGES       run table, then the pages of all runs, in order, encoded as codec says: below;
+ *                 argument: round
  *     ZEROS       run table; these pages are all zeros; argument: round
  *     ROUND_END   argument: round; nothing of it follows on this connection
  *   on the control connection, source -> target
@@ -79,6 +80,17 @@
  * A run is a u64: page number in the upper 48 bits, number of pages - 1 in the lower 16. Page
  * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data.
  *
+ * The codec of PAGES; an encoding is shorter than its pages, and exactly of them:
+ *
+ *     0 NONE   the pages
+ *     1 LZ4    one block in LZ4's block format, of all pages as if they followed one another
+ *     2 ZSTD   zstd frames (RFC 8878), likewise
+ *     3 DELTA  each page as what differs from its contents of an earlier round, which the target
+ *              has in RAM: records as delta.h draws them
+ *     4 FILL   per run a u64 that fills all of its pages
+ *
+ * Encryption is of what was encoded.
+ *
  * The source begins a round only after ROUND_DONE of the one before. So a page's older contents
  * cannot overtake newer ones, though any connection may carry any page, and the time of a round is
  * the time until the target had it, socket buffers left out.
@@ -87,6 +99,8 @@
 
 #include <endian.h>
 #include <string.h>
+
+#include "node-agent/migration/codec.h"
 
 #define HELLO_MAGIC      "VMPMIGR1"
 #define REPLY_MAGIC      "VMPMIGR2"
@@ -142,7 +156,7 @@ static const struct shape {
     enum stream_path path;
     uint32_t length_min, length_max;
 } shapes[] = {
-    {FRAME_PAGES, PATH_PAGES, STREAM_RUN_BYTES + STREAM_PAGE_BYTES, STREAM_PAYLOAD_MAX},
+    {FRAME_PAGES, PATH_PAGES, STREAM_RUN_BYTES + 1, STREAM_PAYLOAD_MAX},
     {FRAME_ZEROS, PATH_PAGES, STREAM_RUN_BYTES, STREAM_RUNS_MAX *STREAM_RUN_BYTES},
     {FRAME_ROUND_END, PATH_PAGES, 0, 0},
     {FRAME_STATE_BEGIN, PATH_TO_TARGET, 8, 8},
@@ -196,7 +210,7 @@ int stream_get_frame(const uint8_t in[STREAM_HEADER_BYTES], enum stream_path pat
     if (frame->length < shape->length_min || frame->length > shape->length_max)
         return error_set(err, ERROR_FAILED, "frame of type %u cannot be %u bytes long", frame->type,
                          frame->length);
-    if (frame->codec != 0)
+    if (frame->codec >= (frame->type == FRAME_PAGES ? CODECS : 1))
         return error_set(err, ERROR_FAILED, "codec %u is not known", frame->codec);
     bool has_runs = frame->type == FRAME_PAGES || frame->type == FRAME_ZEROS;
     uint32_t table = frame->runs * STREAM_RUN_BYTES;
@@ -254,8 +268,8 @@ int stream_get_runs(const uint8_t *table, const struct frame *frame, uint64_t ra
         return error_set(err, ERROR_FAILED, "%llu pages in one frame are too many",
                          (unsigned long long)*pages);
     uint64_t want = frame->runs * STREAM_RUN_BYTES + *pages * STREAM_PAGE_BYTES;
-    if (frame->length != want)
-        return error_set(err, ERROR_FAILED, "frame of %u bytes where its runs need %llu",
+    if (frame->codec != CODEC_NONE ? frame->length >= want : frame->length != want)
+        return error_set(err, ERROR_FAILED, "frame of %u bytes where its runs have %llu",
                          frame->length, (unsigned long long)want);
     return 0;
 }

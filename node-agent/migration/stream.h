@@ -10,7 +10,7 @@
 
 #include "common/error.h"
 
-#define STREAM_VERSION         1u
+#define STREAM_VERSION         2u
 #define STREAM_PAGE_BYTES      4096u
 #define STREAM_HEADER_BYTES    16u
 #define STREAM_TAG_BYTES       16u
@@ -62,7 +62,7 @@ enum stream_path { PATH_PAGES, PATH_TO_TARGET, PATH_TO_SOURCE, PATH_WANTS };
 
 struct frame {
     uint8_t type;    /* enum frame_type */
-    uint8_t codec;   /* of PAGES; 0: plain, the only one yet */
+    uint8_t codec;   /* of PAGES: enum codec (codec.h) */
     uint16_t runs;   /* of PAGES and ZEROS: entries of the run table */
     uint32_t length; /* bytes of payload */
     uint64_t argument;
@@ -112,7 +112,8 @@ int stream_get_frame(const uint8_t in[STREAM_HEADER_BYTES], enum stream_path pat
                      struct frame *frame, struct error *err);
 
 /* Run tables. stream_get_runs() refuses empty and overlong runs, pages at or beyond @ram_pages,
- * and, for PAGES, a table that doesn't match the frame's length. @runs has room for frame->runs. */
+ * and, for PAGES, a table that doesn't match the frame's length or an encoding longer than the
+ * pages. @runs has room for frame->runs. */
 void stream_put_run(uint8_t out[STREAM_RUN_BYTES], struct run run);
 int stream_get_runs(const uint8_t *table, const struct frame *frame, uint64_t ram_pages,
                     struct run *runs, uint64_t *pages, struct error *err);

@@ -21,6 +21,7 @@
 #include "node-agent/vmm/layout.h"
 #include "node-agent/vmm/legacy/cmos.h"
 #include "node-agent/vmm/machine_internal.h"
+#include "node-agent/vmm/throttle.h"
 
 #define MSR_MTRR_DEF_TYPE 0x2ffu
 #define MTRR_ENABLE_WB    0x806ull /* enabled, everything is write-back */
@@ -289,7 +290,8 @@ static int build(struct machine *machine, struct error *err)
                                    .ended = note_end,
                                    .context = machine};
     machine->vcpus = vcpus_new(&host, machine->config.cpus, err);
-    return machine->vcpus ? prepare_vcpus(machine, err) : -1;
+    machine->throttle = machine->vcpus ? throttle_new(machine->vcpus, err) : NULL;
+    return machine->throttle ? prepare_vcpus(machine, err) : -1;
 }
 
 struct machine *machine_new(const struct machine_config *config,
@@ -320,6 +322,7 @@ void machine_free(struct machine *machine)
     if (!machine)
         return;
     /* Threads first, then what they use. */
+    throttle_free(machine->throttle);
     vcpus_free(machine->vcpus);
     device_thread_stop(machine->device_thread);
     pci_bus_free(machine->pci);

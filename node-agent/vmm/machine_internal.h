@@ -27,6 +27,7 @@ struct machine {
     struct bus *ports;
     struct bus *mmio;
     struct vcpus *vcpus;
+    struct throttle *throttle;
     struct vcpu_state_format vcpu_format;
     struct kvm_cpuid2 *cpuid;                   /* what this host offers, cut to the baseline */
     struct kvm_cpuid2 *shown[LAYOUT_VCPUS_MAX]; /* what each vCPU was given */

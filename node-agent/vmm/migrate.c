@@ -101,6 +101,8 @@ static void on_target_event(void *context, int fd, uint32_t events)
         lifecycle_hold(&vmm->life, migrate->progress.postcopy.held, migrate->progress.text);
         break;
     case MIGRATION_TARGET_RUNNING:
+        /* The link may have come back and the last page with it before we looked. */
+        lifecycle_hold(&vmm->life, false, "");
         guest_memory_wish_huge(machine_memory(vmm->machine), true);
         vmm_migration_over(vmm);
         break;

@@ -5,7 +5,9 @@
 #include "common/cleanup.h"
 #include "common/clock.h"
 #include "node-agent/vmm/dirty.h"
+#include "node-agent/vmm/machine_internal.h"
 #include "node-agent/vmm/state.h"
+#include "node-agent/vmm/throttle.h"
 
 /* ---- on the engine's threads: these only talk to KVM ---- */
 
@@ -25,7 +27,15 @@ static int guest_dirty_start(void *guest, struct error *err)
 static void guest_dirty_stop(void *guest)
 {
     struct migrate_guest *self = guest;
+    struct error ignored = ERROR_INIT; /* full speed needs no thread, so it cannot fail */
+    (void)throttle_set(self->vmm->machine->throttle, 0, &ignored);
     dirty_stop(self->vmm->machine);
+}
+
+static int guest_throttle(void *guest, unsigned percent, struct error *err)
+{
+    struct migrate_guest *self = guest;
+    return throttle_set(self->vmm->machine->throttle, percent, err);
 }
 
 static int guest_dirty_sync(void *guest, uint64_t *bitmap, struct error *err)
@@ -195,6 +205,7 @@ static const struct migration_guest_ops guest_ops = {
     .dirty_stop = guest_dirty_stop,
     .dirty_sync = guest_dirty_sync,
     .dirty_clear = guest_dirty_clear,
+    .throttle = guest_throttle,
     .pause = guest_pause,
     .resume = guest_resume,
     .save = guest_save,

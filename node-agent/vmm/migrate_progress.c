@@ -22,6 +22,9 @@ static void fill_round(Vmpool__MigrationRound *round, const struct migration_rou
     round->wire_bytes = from->wire_bytes;
     round->duration_us = from->duration_us;
     round->dirtied_pages = from->dirtied_pages;
+    round->page_bytes = from->page_bytes;
+    round->pages_delta = from->pages_delta;
+    round->codec = (Vmpool__MigrationCodec)from->codec;
 }
 
 static void fill_postcopy(Vmpool__MigrationPostcopy *postcopy,
@@ -46,6 +49,7 @@ void migrate_progress_fill(struct progress_message *message, struct migration_pr
     progress->wire_bytes = from->wire_bytes;
     progress->pages_sent = from->pages_sent;
     progress->pages_zero = from->pages_zero;
+    progress->page_bytes = from->page_bytes;
     progress->remaining_bytes = from->remaining_bytes;
     progress->dirty_bps = from->dirty_bps;
     progress->bandwidth_bps = from->bandwidth_bps;
@@ -56,6 +60,7 @@ void migrate_progress_fill(struct progress_message *message, struct migration_pr
     progress->encrypted = from->encrypted;
     progress->streams = from->streams;
     progress->pauses_failed = from->pauses_failed;
+    progress->throttle_percent = from->throttle_percent;
     progress->text = from->text;
     if (from->pause.total_us > 0) {
         fill_pause(&message->pause, &from->pause);
@@ -83,7 +88,9 @@ struct migration_limits migrate_limits(const Vmpool__MigrationLimits *limits)
                                      .verify = limits->verify,
                                      .unencrypted = limits->unencrypted,
                                      .timeout_ms = limits->timeout_ms,
+                                     .no_throttle = limits->no_throttle,
                                      .stall_timeout_ms = limits->stall_timeout_ms,
+                                     .compress = (enum migration_compress)limits->compress,
                                      .mode = (enum migration_mode)limits->mode,
                                      .no_postcopy = limits->no_postcopy,
                                      .recovery_timeout_ms = limits->recovery_timeout_ms};

@@ -27,6 +27,7 @@ struct vcpu {
     bool has_thread;
     bool entered; /* KVM_RUN was called; its own thread's */
     _Atomic pid_t tid;
+    _Atomic int64_t nap_until_ns; /* 0: none */
 };
 
 struct vcpus {
@@ -47,17 +48,14 @@ static void on_kick(int signal_number)
     (void)signal_number;
 }
 
-static void kick(struct vcpus *vcpus)
+static void kick(struct vcpu *vcpu)
 {
-    for (unsigned i = 0; i < vcpus->count; i++) {
-        struct vcpu *vcpu = &vcpus->vcpu[i];
-        if (!vcpu->has_thread)
-            continue;
-        /* In this order: a signal that comes before the thread is in KVM_RUN does nothing, but then
-         * immediate_exit, set before, makes KVM_RUN return at once. */
-        __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-        (void)pthread_kill(vcpu->thread, KICK_SIGNAL);
-    }
+    if (!vcpu->has_thread)
+        return;
+    /* In this order: a signal that comes before the thread is in KVM_RUN does nothing, but then
+     * immediate_exit, set before, makes KVM_RUN return at once. */
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    (void)pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
 static void end_guest(struct vcpu *vcpu, enum guest_end end, const char *text)
@@ -205,6 +203,22 @@ static bool park(struct vcpu *vcpu)
     return go_on;
 }
 
+/* Out of the guest until its nap is over or something else is wanted. */
+static void nap(struct vcpu *vcpu)
+{
+    struct vcpus *all = vcpu->all;
+    int64_t until_ns = atomic_load(&vcpu->nap_until_ns);
+    struct timespec until = {.tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000};
+    int status = 0;
+    (void)pthread_mutex_lock(&all->lock);
+    while (atomic_load(&all->wanted) == WANT_RUN && status != ETIMEDOUT)
+        status = pthread_cond_timedwait(&all->changed, &all->lock, &until);
+    atomic_store(&vcpu->nap_until_ns, 0);
+    if (atomic_load(&all->wanted) == WANT_RUN)
+        __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    (void)pthread_mutex_unlock(&all->lock);
+}
+
 static void *run_vcpu(void *context)
 {
     struct vcpu *vcpu = context;
@@ -216,7 +230,10 @@ static void *run_vcpu(void *context)
         bool stop = atomic_load(&vcpu->all->wanted) != WANT_RUN || atomic_load(&vcpu->all->held);
         if (stop && !park(vcpu))
             return NULL;
-        run_once(vcpu);
+        if (atomic_load(&vcpu->nap_until_ns) != 0)
+            nap(vcpu);
+        else
+            run_once(vcpu);
     }
 }
 
@@ -264,7 +281,11 @@ struct vcpus *vcpus_new(const struct vcpu_host *host, unsigned count, struct err
     vcpus->host = *host;
     vcpus->run_size = (size_t)run_size;
     (void)pthread_mutex_init(&vcpus->lock, NULL);
-    (void)pthread_cond_init(&vcpus->changed, NULL);
+    pthread_condattr_t clock;
+    (void)pthread_condattr_init(&clock);
+    (void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&vcpus->changed, &clock);
+    (void)pthread_condattr_destroy(&clock);
     struct sigaction action = {.sa_handler = on_kick};
     (void)sigaction(KICK_SIGNAL, &action, NULL);
     for (unsigned i = 0; i < count; i++)
@@ -284,8 +305,8 @@ static void want(struct vcpus *vcpus, enum wanted wanted)
 {
     atomic_store(&vcpus->wanted, (int)wanted);
     (void)pthread_cond_broadcast(&vcpus->changed);
-    if (wanted != WANT_RUN)
-        kick(vcpus);
+    for (unsigned i = 0; wanted != WANT_RUN && i < vcpus->count; i++)
+        kick(&vcpus->vcpu[i]);
 }
 
 void vcpus_free(struct vcpus *vcpus)
@@ -323,6 +344,17 @@ pid_t vcpus_tid(const struct vcpus *vcpus, unsigned index)
     return atomic_load(&vcpus->vcpu[index].tid);
 }
 
+void vcpus_nap(struct vcpus *vcpus, unsigned index, int64_t until_ns)
+{
+    struct vcpu *vcpu = &vcpus->vcpu[index];
+    (void)pthread_mutex_lock(&vcpus->lock);
+    if (atomic_load(&vcpus->wanted) == WANT_RUN) {
+        atomic_store(&vcpu->nap_until_ns, until_ns);
+        kick(vcpu);
+    }
+    (void)pthread_mutex_unlock(&vcpus->lock);
+}
+
 void vcpus_resume(struct vcpus *vcpus)
 {
     (void)pthread_mutex_lock(&vcpus->lock);
@@ -355,8 +387,8 @@ void vcpus_hold(struct vcpus *vcpus, bool held)
 {
     (void)pthread_mutex_lock(&vcpus->lock);
     atomic_store(&vcpus->held, held);
-    if (held)
-        kick(vcpus);
+    for (unsigned i = 0; held && i < vcpus->count; i++)
+        kick(&vcpus->vcpu[i]);
     /* A thread that has not parked yet goes on without: it must not find the kick it was given. */
     for (unsigned i = 0; !held && i < vcpus->count; i++)
         if (atomic_load(&vcpus->wanted) == WANT_RUN)

@@ -46,6 +46,10 @@ int vcpus_fd(const struct vcpus *vcpus, unsigned index);
 /* Thread ids, for CPU accounting; 0 until the thread runs. */
 pid_t vcpus_tid(const struct vcpus *vcpus, unsigned index);
 
+/* From any thread: vCPU @index stays out of the guest until CLOCK_MONOTONIC @until_ns, or until the
+ * vCPUs are stopped, whichever comes first. */
+void vcpus_nap(struct vcpus *vcpus, unsigned index, int64_t until_ns);
+
 void vcpus_resume(struct vcpus *vcpus);
 /* Returns once no vCPU is in the guest or in a device's handler and every exit was completed, so
  * that registers are whole. */

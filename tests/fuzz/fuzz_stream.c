@@ -1,7 +1,7 @@
 /*
  * fuzz_stream.c: the migration stream against hostile bytes. The first byte says what they are:
- * a hello, a reply, a frame of the control connection, or a whole page connection, which a real
- * receiver thread reads from a socket into RAM of 64 pages.
+ * a hello, a reply, a frame of the control connection, a whole page connection, which a real
+ * receiver thread reads from a socket into RAM of 64 pages, or the encoding of one frame.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -95,13 +95,40 @@ static void fuzz_pages(const uint8_t *data, size_t size)
     munmap(guest.ram, guest.ram_bytes);
 }
 
+/* The codec, a run of up to 8 pages, perhaps a second one, and what they are encoded to: in rooms
+ * of just that size, so that a byte beside them is seen. */
+static void fuzz_codec(const uint8_t *data, size_t size)
+{
+    struct error err = ERROR_INIT;
+    if (size < 2)
+        return;
+    struct run runs[2] = {{.first = 0, .count = data[1] % 8 + 1u}};
+    runs[1] = (struct run){.first = runs[0].count, .count = data[1] / 16 + 1u};
+    struct frame frame = {
+        .type = FRAME_PAGES, .codec = data[0] % CODECS, .runs = data[1] % 16 < 8 ? 1 : 2};
+    uint64_t pages = runs[0].count + (frame.runs > 1 ? runs[1].count : 0);
+    data += 2;
+    size -= 2;
+    uint8_t *ram = calloc(pages, STREAM_PAGE_BYTES), *in = malloc(size ? size : 1);
+    struct codec_memory *memory = codec_memory_new(&err);
+    if (!ram || !in || !memory)
+        abort();
+    memcpy(in, data, size);
+    bool refused = codec_decode(memory, &frame, in, size, runs, pages, ram, &err) < 0;
+    if (refused != (err.kind != ERROR_NONE))
+        abort();
+    codec_memory_free(memory);
+    free(ram);
+    free(in);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    switch (data[0] % 5) {
+    switch (data[0] % 6) {
     case 0:
         fuzz_hello(data + 1, size - 1);
         break;
@@ -114,8 +141,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 3:
         fuzz_control(data + 1, size - 1, PATH_TO_SOURCE);
         break;
-    default:
+    case 4:
         fuzz_pages(data + 1, size - 1);
+        break;
+    default:
+        fuzz_codec(data + 1, size - 1);
         break;
     }
     return 0;

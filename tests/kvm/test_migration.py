@@ -18,6 +18,8 @@ MEMORY = "64M"
 FIRST_EPOCH = 1
 # Fields of MigrationLimits, as migrate() takes them.
 DOWNTIME_MS, BANDWIDTH, STREAMS, VERIFY, STALL_MS = "n1", "n2", "n3", "n4", "n7"
+COMPRESS = "n30"
+COMPRESS_OFF, COMPRESS_LZ4, COMPRESS_ZSTD = 1, 2, 3
 
 
 def start(**environment):
@@ -209,11 +211,28 @@ class Moves(MigrationTest):
 
     def test_a_guest_too_fast_for_the_link_is_reported_and_unharmed(self):
         source, target = self.source(), self.target()
-        self.move(source, target, n20=1, **{BANDWIDTH: 100_000_000, DOWNTIME_MS: 30})
+        self.move(source, target, n40=1, **{BANDWIDTH: 100_000_000, DOWNTIME_MS: 30, COMPRESS: COMPRESS_OFF})
         status = self.wait_over(source, 90)
         self.assertEqual((status.phase, status.state), (MIGRATION_FAILED, RUNNING))
         self.assertIn("the guest dirties", status.migration_text)
         self.assertTrue(makes_progress(self.console))
+
+    def test_a_guest_too_fast_for_the_link_moves_by_what_it_changes(self):
+        source, target = self.source(), self.target()
+        self.move(source, target, **{BANDWIDTH: 100_000_000, DOWNTIME_MS: 100, VERIFY: 1})
+        status = self.wait_over(source, 90)
+        self.assertEqual(status.phase, COMPLETED, status.migration_text)
+        check_guest(self, target)
+
+    def test_every_codec_moves_the_guest(self):
+        for codec in (COMPRESS_OFF, COMPRESS_LZ4, COMPRESS_ZSTD):
+            with self.subTest(codec=codec):
+                source, target = self.source(), self.target()
+                self.move(source, target, **{VERIFY: 1, COMPRESS: codec})
+                status = self.wait_over(source)
+                self.assertEqual(status.phase, COMPLETED, status.migration_text)
+                check_guest(self, target)
+                self.port = free_port()
 
 
 class Link(threading.Thread):

@@ -8,8 +8,8 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-from vmm import (BALLOON, CANCEL, CONFLICT, DIRTY, GAVE_UP, GUEST, IN, INCOMING, OUT, PANICKED, PAUSE, PAUSED,
-                 PREPARING, QUIT, Control, Refused, RUN, RUNNING, USAGE, VMM, Vmm, free_port, message, migrate,
+from vmm import (BALLOON, CANCEL, COMPLETED, CONFLICT, DIRTY, GAVE_UP, GUEST, IN, INCOMING, OUT, PANICKED, PAUSE, PAUSED,
+                 MIGRATION_FAILED, PREPARING, QUIT, Control, Refused, RUN, RUNNING, USAGE, VMM, Vmm, free_port, message, migrate,
                  parse, read_until)
 
 SMALL = ("--memory", "64M", "--cmdline", "ws=1M")
@@ -279,6 +279,28 @@ class Migration(unittest.TestCase):
             status = source.control.wait("failed", lambda now: now.phase in (6, 7), 60)
             self.assertEqual(status.state, RUNNING)
             self.assertNotEqual(target.control.status().state, RUNNING)
+
+    def test_a_guest_that_outruns_the_link_is_slowed_and_arrives_whole(self):
+        busy = ("--memory", "128M", "--epoch", 1, "--cmdline", "ws=32M fill=64M rate=20000")
+        port = free_port()
+        with Vmm(*busy) as source, Vmm(*busy, port=port) as target:
+            read_until(source.attach(), b".", enough=2)
+            migrate(source, target, port=port, n2=400_000_000)  # 50 MB/s, and the guest writes 80
+            status = source.control.wait("the end", lambda s: s.phase in (COMPLETED, MIGRATION_FAILED), 60)
+            self.assertEqual(status.phase, COMPLETED, status.migration_text)
+            seen = read_until(target.attach(), b".", enough=3)
+            self.assertNotIn(b"E", seen)
+
+    def test_what_must_not_be_slowed_fails_instead(self):
+        busy = ("--memory", "128M", "--epoch", 1, "--cmdline", "ws=32M fill=64M rate=20000")
+        port = free_port()
+        with Vmm(*busy) as source, Vmm(*busy, port=port) as target:
+            read_until(source.attach(), b".", enough=2)
+            migrate(source, target, port=port, n2=400_000_000, n20=1)
+            status = source.control.wait("the end", lambda s: s.phase in (COMPLETED, MIGRATION_FAILED), 60)
+            self.assertEqual(status.phase, MIGRATION_FAILED)
+            self.assertIn("the link carries", status.migration_text)
+            read_until(source.attach(), b".", enough=2)
 
     def test_the_dirty_rate_is_measured(self):
         with Vmm("--memory", "128M", "--cmdline", "ws=8M rate=2000") as vmm:

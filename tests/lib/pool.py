@@ -58,7 +58,9 @@ class Pool:
         self._run_agent(host, environment, "--join", token)
 
     def start_agent(self, host, **environment):
+        """Back once it is the agent, and no longer what is to become it: only then can kill_agent() find it."""
         self._run_agent(host, environment)
+        until(f"the agent of host{host} has started", lambda: self.agents(host), 30)
 
     def _run_agent(self, host, environment, *options):
         words = [f"{name}={value}" for name, value in environment.items()]
@@ -67,8 +69,14 @@ class Pool:
                            "--reserve-memory", "256M", "--bandwidth", "1G",
                            *self.testbed.agent_options(host), *options)
 
+    def agents(self, host):
+        return self.testbed.processes(host, "^[^ ]*pool-agent ")
+
     def kill_agent(self, host):
-        return self.testbed.kill(host, "KILL", "^[^ ]*pool-agent ")
+        """Back once it is gone: while it is not, its successor finds the run folder in use."""
+        killed = self.testbed.kill(host, "KILL", "^[^ ]*pool-agent ")
+        until(f"the agent of host{host} is gone", lambda: not self.agents(host), 30)
+        return killed
 
     def vmms(self, host, name=""):
         """Pids of the VMMs in a host, of one VM where named."""

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import sys
 
+import model_part
 import unit_part
 import unittest_part
 from results import FAILED, counts_line
@@ -41,6 +42,8 @@ def main():
 def list_part(part, args):
     if part == "unit":
         return unit_part.list_tests(args.build, args.keyword)
+    if part == "model":
+        return model_part.list_tests(args.keyword)
     folder = TESTS / part
     return [test.id() for test in unittest_part.each_test(unittest_part.load(folder, args.keyword))]
 
@@ -48,6 +51,8 @@ def list_part(part, args):
 def run_part(part, args):
     if part == "unit":
         return unit_part.run(args.build, args.keyword)
+    if part == "model":
+        return model_part.run(args.keyword)
     return unittest_part.run(TESTS / part, part, args.keyword)
 
 

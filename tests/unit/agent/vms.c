@@ -591,6 +591,21 @@ Test(vms, a_target_that_ran_and_dies_unseen_has_completed_its_migration)
     cr_assert_eq(hello->vms[0]->migration->phase, VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED);
 }
 
+/* Else the source could be let run on from before that. */
+Test(vms, a_target_that_ran_before_it_died_is_not_said_to_have_been_no_copy)
+{
+    send_prepare(100, harness_spec(&harness, id, "web"), 4, 32);
+    cr_assert_null(harness_answer(&harness, 100)->failure);
+    harness_send_action(&harness, 101, id, 4, ACTION(RUN));
+    cr_assert_null(harness_answer(&harness, 101)->failure);
+    (void)kill_while_no_agent_runs();
+    harness_send_action(&harness, 102, id, 3, ACTION(DISCARD));
+    cr_assert(harness_answer(&harness, 102)->failure);
+    cr_assert_not(harness_answer(&harness, 102)->discarded);
+    harness_send_action(&harness, 103, id, 4, ACTION(DISCARD));
+    cr_assert(harness_answer(&harness, 103)->discarded);
+}
+
 Test(vms, what_cannot_be_received_is_refused)
 {
     Vmpool__DiskSpec disk = VMPOOL__DISK_SPEC__INIT, *disks[] = {&disk};

@@ -258,6 +258,24 @@ Test(migrations, a_source_vmm_killed_before_it_gave_up_leaves_no_copy)
     cr_assert_null(agent("n2")->vms);
 }
 
+/* The source may have sent GO before it died: that the VM runs nowhere is the target's to say. */
+Test(migrations, nothing_is_declared_failed_without_the_targets_word)
+{
+    agent("n1")->stop_at = SIM_READY;
+    uint64_t id = pool_migrate(&pool, "a", "n2");
+    cr_assert(pool_until(&pool, target_ready, NULL));
+    agent("n2")->no_answers = true;
+    sim_vm_vanishes(agent("n1"), sim_agent_vm(agent("n1"), "a"));
+    await_step(id, "gone");
+    pool_run(&pool, 2 * (int)pool.config.command_timeout_ms);
+    cr_assert(job_running(job_by_id(pool.controller, id)));
+    cr_assert_neq(pool_vm(&pool, "a")->stored->phase, VMPOOL__VM_PHASE__PHASE_FAILED);
+    agent("n2")->no_answers = false;
+    (void)assert_ends(id, VMPOOL__JOB_PHASE__JOB_FAILED);
+    cr_assert_eq(pool_vm(&pool, "a")->stored->phase, VMPOOL__VM_PHASE__PHASE_FAILED);
+    cr_assert_null(agent("n2")->vms);
+}
+
 Test(migrations, a_source_vmm_killed_after_it_gave_up_does_not_matter)
 {
     agent("n1")->stop_at = SIM_GAVE_UP;

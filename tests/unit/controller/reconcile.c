@@ -103,6 +103,13 @@ Test(reconcile, an_owner_that_gave_up_for_nothing_gets_it_back)
     cr_assert_eq(owner_says(P(RUNNING), S(GAVE_UP), 5), RECONCILE_TAKE_BACK);
 }
 
+/* It ran at the target until it failed there: what the source holds is older than its disks. */
+Test(reconcile, an_owner_that_gave_up_a_vm_which_has_ended_since_is_discarded)
+{
+    cr_assert_eq(owner_says(P(FAILED), S(GAVE_UP), 5), RECONCILE_DISCARD);
+    cr_assert_eq(owner_says(P(STOPPED), S(GAVE_UP), 5), RECONCILE_DISCARD);
+}
+
 Test(reconcile, an_epoch_never_given_out_says_that_the_store_is_old)
 {
     cr_assert_eq(other_says(S(RUNNING), 7), RECONCILE_AHEAD);

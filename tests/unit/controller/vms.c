@@ -1,6 +1,7 @@
 /* VMs through a whole pool of simulated agents: create, stop, start, remove, refusals, lost nodes.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "pool.h"
@@ -210,4 +211,76 @@ Test(vms, a_node_gone_for_good_frees_its_vms)
     for (int i = 0; i < 100 && !pool_agent(&pool, "n1")->refused[0]; i++)
         pool_run(&pool, 20);
     cr_assert(strstr(pool_agent(&pool, "n1")->refused, "does not know our key"));
+}
+
+/* ---- rules ---- */
+
+/* Creates a VM with @rules; the reply to it. */
+static const Vmpool__AdminReply *create_with(const char *name, Vmpool__PlacementRules *rules,
+                                             bool dry_run)
+{
+    Vmpool__VmCreate create = VMPOOL__VM_CREATE__INIT;
+    Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
+    create.name = (char *)(uintptr_t)name;
+    create.vcpus = 1;
+    create.memory_mib = 128;
+    create.image = (char *)(uintptr_t) "debian";
+    create.rules = rules;
+    create.dry_run = dry_run;
+    request.body_case = VMPOOL__ADMIN_REQUEST__BODY_VM_CREATE;
+    request.vm_create = &create;
+    const Vmpool__AdminReply *reply = pool_ask(&pool, &request);
+    if (reply->body_case == VMPOOL__ADMIN_REPLY__BODY_JOB)
+        (void)pool_job_end(&pool, reply->job->id);
+    return reply;
+}
+
+Test(vms, rules_of_placed_vms_hold_after_a_restart)
+{
+    Vmpool__PlacementRules rules = VMPOOL__PLACEMENT_RULES__INIT;
+    rules.affinity_group = (char *)(uintptr_t) "cache";
+    assert_done(pool_create(&pool, "other", "n1"));
+    assert_done(create_with("a", &rules, false));
+    const char *home = node_name_of(pool.controller, pool_vm(&pool, "a")->stored->node_id);
+    cr_assert_str_neq(home, "n1", "the policy spreads");
+    char first[64];
+    (void)snprintf(first, sizeof first, "%s", home);
+    pool_kill_controller(&pool);
+    pool_run(&pool, 50);
+    pool_start_controller(&pool);
+    for (unsigned i = 1; i <= 3; i++) {
+        char node[8];
+        (void)snprintf(node, sizeof node, "n%u", i);
+        cr_assert(pool_await_node_phase(&pool, node, VMPOOL__NODE_PHASE__NODE_UP));
+    }
+    pool_run(&pool, 500);
+    cr_assert_str_eq(pool_vm(&pool, "a")->stored->spec->rules->affinity_group, "cache");
+    const Vmpool__AdminReply *reply = create_with("b", &rules, true);
+    cr_assert_null(reply->failure, "%s", reply->failure ? reply->failure->text : "");
+    cr_assert_str_eq(reply->placement->node, first);
+    for (size_t i = 0; i < reply->placement->n_verdicts; i++) {
+        const Vmpool__HostVerdict *verdict = reply->placement->verdicts[i];
+        if (strcmp(verdict->node, first) == 0)
+            continue;
+        cr_assert_str_eq(verdict->filter, "affinity");
+        cr_assert_str_eq(verdict->change, "without affinity to group cache");
+    }
+}
+
+Test(vms, rules_that_no_pool_can_keep_are_refused)
+{
+    Vmpool__PlacementRules rules = VMPOOL__PLACEMENT_RULES__INIT;
+    rules.spread_group = (char *)(uintptr_t) "db";
+    const Vmpool__AdminReply *reply = create_with("a", &rules, false);
+    cr_assert(reply->failure);
+    cr_assert_eq(reply->failure->kind, ERROR_USAGE);
+    cr_assert_str_eq(reply->failure->text,
+                     "a spread needs both a group and the node label to spread it over");
+    rules.spread_label = (char *)(uintptr_t) "not a label";
+    reply = create_with("a", &rules, false);
+    cr_assert_eq(reply->failure->kind, ERROR_USAGE);
+    rules.spread_label = (char *)(uintptr_t) "zone";
+    reply = create_with("a", &rules, false);
+    cr_assert_eq(reply->failure->kind, ERROR_NO_CAPACITY, "no node has a zone");
+    cr_assert_null(vm_by_name(pool.controller, "a"));
 }

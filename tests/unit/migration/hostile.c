@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "node-agent/migration/codec.h"
 #include "node-agent/migration/seal.h"
 #include "node-agent/migration/stream.h"
 #include "rig.h"
@@ -190,15 +191,20 @@ static void start_forger(struct forger *forger)
     forger->pages = forge_hello(&forger->rig, 1);
 }
 
-static void forge(int fd, uint8_t type, uint16_t runs, uint32_t length, uint64_t argument,
-                  const void *payload, size_t size)
+static void forge_frame(int fd, const struct frame *frame, const void *payload, size_t size)
 {
     uint8_t header[STREAM_HEADER_BYTES];
-    struct frame frame = {.type = type, .runs = runs, .length = length, .argument = argument};
-    stream_put_frame(header, &frame);
+    stream_put_frame(header, frame);
     (void)!write(fd, header, sizeof(header));
     if (size)
         (void)!write(fd, payload, size);
+}
+
+static void forge(int fd, uint8_t type, uint16_t runs, uint32_t length, uint64_t argument,
+                  const void *payload, size_t size)
+{
+    struct frame frame = {.type = type, .runs = runs, .length = length, .argument = argument};
+    forge_frame(fd, &frame, payload, size);
 }
 
 static void expect_failed(struct forger *forger)
@@ -268,6 +274,56 @@ ParameterizedTest(struct forgery *forgery, hostile, impossible_frames_are_refuse
     forge(forgery->on_control ? forger.control : forger.pages, forgery->type, forgery->runs,
           forgery->length, forgery->argument, payload,
           forgery->type == FRAME_HASH ? 32 : forgery->size);
+    expect_failed(&forger);
+}
+
+struct encoding {
+    uint8_t type, codec;
+    uint16_t runs;
+    uint32_t bytes; /* of the encoding */
+    uint64_t run;
+    uint64_t payload; /* its first 8 bytes */
+};
+
+ParameterizedTestParameters(hostile, impossible_encodings_are_refused)
+{
+    static struct encoding encodings[] = {
+        {FRAME_PAGES, CODECS, 1, 4, RUN(0, 1), 0}, /* unknown */
+        {FRAME_PAGES, 255, 1, 4, RUN(0, 1), 0},
+        {FRAME_ZEROS, CODEC_LZ4, 1, 0, RUN(0, 1), 0}, /* where there is nothing to encode */
+        {FRAME_ROUND_END, CODEC_LZ4, 0, 0, 0, 0},
+        {FRAME_PAGES, CODEC_LZ4, 1, 0, RUN(0, 1), 0},    /* of nothing */
+        {FRAME_PAGES, CODEC_LZ4, 1, 4096, RUN(0, 1), 0}, /* no shorter than its pages */
+        {FRAME_PAGES, CODEC_LZ4, 1, 8, RUN(4096, 1), 0}, /* beyond RAM */
+        {FRAME_PAGES, CODEC_FILL, 1, 8, RUN(4095, 2), 0},
+        {FRAME_PAGES, CODEC_FILL, 1, 8, RUN(0, 257), 0},  /* too many pages */
+        {FRAME_PAGES, CODEC_FILL, 1, 4, RUN(0, 1), 0},    /* half a word */
+        {FRAME_PAGES, CODEC_FILL, 1, 16, RUN(0, 1), 0},   /* two for one run */
+        {FRAME_PAGES, CODEC_DELTA, 1, 8, RUN(0, 1), 512}, /* something after the page */
+        {FRAME_PAGES, CODEC_DELTA, 1, 4, RUN(0, 2), 512}, /* a page missing */
+        {FRAME_PAGES, CODEC_DELTA, 1, 4, RUN(0, 1), 0},   /* a record of nothing */
+        {FRAME_PAGES, CODEC_DELTA, 1, 4, RUN(0, 1), 513}, /* beyond the page */
+        {FRAME_PAGES, CODEC_DELTA, 1, 4, RUN(0, 1), 511}, /* not up to its end */
+        {FRAME_PAGES, CODEC_LZ4, 1, 8, RUN(0, 1), 0x4141414141414141},
+        {FRAME_PAGES, CODEC_ZSTD, 1, 8, RUN(0, 1), 0x4141414141414141},
+    };
+    return cr_make_param_array(struct encoding, encodings,
+                               sizeof(encodings) / sizeof(encodings[0]));
+}
+
+ParameterizedTest(struct encoding *encoding, hostile, impossible_encodings_are_refused)
+{
+    struct forger forger;
+    uint8_t payload[8 + 4096] = {0};
+    uint64_t words[2] = {htole64(encoding->run), htole64(encoding->payload)};
+    memcpy(payload, words, sizeof(words));
+    start_forger(&forger);
+    struct frame frame = {.type = encoding->type,
+                          .codec = encoding->codec,
+                          .runs = encoding->runs,
+                          .length = encoding->runs * 8u + encoding->bytes,
+                          .argument = 1};
+    forge_frame(forger.pages, &frame, payload, frame.length);
     expect_failed(&forger);
 }
 

@@ -95,6 +95,45 @@ Test(policy, never_pauses_when_the_prediction_is_over_the_limit)
     }
 }
 
+/* The guest writes @dirty bytes/s over @ws bytes at full speed; what slows it slows that. */
+static uint32_t throttle_until_paused(double dirty, double ws, double bandwidth, uint32_t *rounds)
+{
+    struct policy_memory memory = {0};
+    uint32_t throttle = 0;
+    double left = 4 * ws;
+    for (*rounds = 1; *rounds < 1000; ++*rounds) {
+        double seconds = left / bandwidth + 0.002;
+        double written = dirty * (100 - throttle) / 100 * seconds;
+        left = written > ws ? ws : written;
+        struct policy_input input = {.round = *rounds,
+                                     .elapsed_ms = *rounds,
+                                     .remaining_bytes = (uint64_t)left,
+                                     .bandwidth = (uint64_t)bandwidth,
+                                     .fixed_us = 5000,
+                                     .limit_us = 100000,
+                                     .timeout_ms = 1000000,
+                                     .may_throttle = true};
+        struct policy_output output = policy_decide(&input, &memory);
+        cr_assert_neq(output.choice, POLICY_GIVE_UP);
+        cr_assert_geq(output.throttle_percent, throttle, "it never speeds up before the end");
+        throttle = output.throttle_percent;
+        if (output.choice == POLICY_PAUSE)
+            break;
+    }
+    return throttle;
+}
+
+Test(policy, a_guest_is_slowed_only_as_far_as_the_link_needs)
+{
+    uint32_t rounds;
+    cr_expect_eq(throttle_until_paused(20e6, 256e6, 100e6, &rounds), 0);
+    cr_expect_eq(throttle_until_paused(150e6, 256e6, 100e6, &rounds), 60);
+    cr_expect_leq(throttle_until_paused(1000e6, 512e6, 100e6, &rounds), 97);
+    cr_expect_leq(rounds, 20);
+    cr_expect_leq(throttle_until_paused(4000e6, 512e6, 100e6, &rounds), 99);
+    cr_expect_leq(rounds, 20);
+}
+
 Test(policy, the_timeout_ends_it)
 {
     uint32_t rounds;

@@ -15,7 +15,7 @@
 #include "poolctl/poolctl.h"
 
 #define REQUESTS_MAX  256
-#define ARGUMENTS_MAX 32
+#define ARGUMENTS_MAX 64
 
 struct fake {
     pthread_t thread;

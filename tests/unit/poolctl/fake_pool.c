@@ -125,7 +125,11 @@ static void make_migration(void)
         rounds[i]->number = (uint32_t)i + 1;
         rounds[i]->pages_sent = i ? 900 : 24576;
         rounds[i]->pages_zero = i ? 0 : 40960;
-        rounds[i]->wire_bytes = i ? 3700000 : 101000000;
+        rounds[i]->pages_delta = i ? 700 : 0;
+        rounds[i]->page_bytes = rounds[i]->pages_sent * 4096;
+        rounds[i]->codec =
+            i ? VMPOOL__MIGRATION_CODEC__CODEC_DELTA : VMPOOL__MIGRATION_CODEC__CODEC_LZ4;
+        rounds[i]->wire_bytes = i ? 700000 : 44000000;
         rounds[i]->duration_us = i ? 41000 : 1210000;
         rounds[i]->dirtied_pages = i ? 64 : 900;
     }
@@ -133,7 +137,8 @@ static void make_migration(void)
     migration.phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
     migration.round = 2;
     migration.ram_bytes = 256ull << 20;
-    migration.wire_bytes = 104700000;
+    migration.wire_bytes = 44700000;
+    migration.page_bytes = 25476ull * 4096;
     migration.pages_sent = 25476;
     migration.pages_zero = 40960;
     migration.elapsed_us = 1390000;

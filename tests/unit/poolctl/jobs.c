@@ -311,7 +311,8 @@ Test(jobs, create_asks_for_what_was_said)
     struct fake *fake = fake_start(NULL);
     struct run run = run_poolctl(
         "vm create web --cpus 2 --memory 1.5G --bandwidth 200M --image debian --disk /srv/a.img,ro "
-        "--disk 10G --label app=web --label tier= --anti-affinity front --on n1 --stopped "
+        "--disk 10G --label app=web --label tier= --anti-affinity front:soft --on n1 --stopped "
+        "--affinity cache --spread db:zone:2 --tenant acme "
         "--selector rack=a --cmdline 'quiet panic=1'");
     cr_expect_eq(run.status, 0, "%s", run.err);
     run_free(&run);
@@ -331,6 +332,13 @@ Test(jobs, create_asks_for_what_was_said)
     cr_expect_str_eq(asked->labels[0]->value, "web");
     cr_expect_str_eq(asked->labels[1]->value, "");
     cr_expect_str_eq(asked->anti_affinity_group, "front");
+    cr_assert(asked->rules);
+    cr_expect(asked->rules->anti_affinity_soft);
+    cr_expect_str_eq(asked->rules->affinity_group, "cache");
+    cr_expect_str_eq(asked->rules->spread_group, "db");
+    cr_expect_str_eq(asked->rules->spread_label, "zone");
+    cr_expect_eq(asked->rules->spread_skew, 2);
+    cr_expect_str_eq(asked->rules->tenant, "acme");
     cr_expect_str_eq(asked->on_node, "n1");
     cr_expect_str_eq(asked->cmdline_extra, "quiet panic=1");
     cr_expect(asked->stopped);
@@ -352,6 +360,10 @@ Test(jobs, bad_values_are_refused_before_anything_is_sent)
         {"vm create w --image d --disk ./web.img", "must be an absolute path"},
         {"vm create w --image d --disk 10G,ro", "cannot be read-only"},
         {"vm create w --image d --label novalue", "is not KEY=VALUE"},
+        {"vm create w --image d --anti-affinity db:hard", "is neither GROUP nor GROUP:soft"},
+        {"vm create w --image d --spread zone", "is not GROUP:LABEL"},
+        {"vm create w --image d --spread :zone", "is not GROUP:LABEL"},
+        {"vm create w --image d --spread db:zone:0", "--spread: '0' is not a whole number from 1"},
         {"vm create w --image d --label =x", "is not KEY=VALUE"},
         {"vm migrate w --downtime-limit 0", "--downtime-limit"},
         {"vm migrate w --streams 0", "--streams"},

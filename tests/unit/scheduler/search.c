@@ -1,9 +1,11 @@
 /* The index must decide as looking at every node would, in any pool. */
 #include "scheduler/search.h"
+#include "scheduler/group.h"
 #include "scheduler/tree.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <string.h>
 
 struct random {
     uint64_t state;
@@ -25,7 +27,10 @@ struct world {
     bool flavours; /* sizes from a few, so that many nodes are equal */
 };
 
-static const struct sched_label labels[] = {{"rack", "a"}, {"rack", "b"}, {"disk", "ssd"}};
+static const struct sched_label labels[] = {
+    {"rack", "a"}, {"disk", "ssd"}, {"rack", "b"}, {"dedicated", "x"}, {"rack", "c"},
+};
+#define LABELS 5
 
 static void set_random_node(struct world *world, unsigned number)
 {
@@ -35,8 +40,8 @@ static void set_random_node(struct world *world, unsigned number)
     struct sched_node node = {
         .name = name,
         .capacity = {16000 * scale, 65536 * scale, UINT64_C(10000000000) * scale},
-        .labels = &labels[draw(&world->random, 3)],
-        .label_count = draw(&world->random, 2),
+        .labels = &labels[draw(&world->random, LABELS - 1)],
+        .label_count = draw(&world->random, 3), /* two neighbours have different keys */
         .drained = draw(&world->random, 12) == 0,
         .lost = draw(&world->random, 12) == 0,
     };
@@ -60,6 +65,16 @@ static struct sched_request random_request(struct world *world, char *vm, char *
     else
         request.need = (struct sched_resources){draw(random, 9000), 1 + draw(random, 20000),
                                                 draw(random, 3000000000)};
+    request.anti_affinity_soft = draw(random, 2);
+    if (draw(random, 6) == 0)
+        request.affinity_group = draw(random, 2) ? "a0" : "a1";
+    if (draw(random, 4) == 0) {
+        request.spread_group = draw(random, 2) ? "s0" : "s1";
+        request.spread_label = draw(random, 4) ? "rack" : "disk";
+        request.spread_skew = (uint32_t)draw(random, 4);
+    }
+    if (draw(random, 3) == 0)
+        request.tenant = draw(random, 2) ? "x" : "y";
     if (draw(random, 4) == 0) {
         request.selector = &labels[draw(random, 3)];
         request.selector_count = 1;
@@ -101,12 +116,133 @@ static size_t check_branch(const struct branch *branch)
     return nodes;
 }
 
+/* What groups and domains count is what is there. */
+static void check_groups(const struct scheduler *pool)
+{
+    for (size_t i = 0; i < pool->node_count; i++)
+        for (const struct vm *vm = pool->nodes[i]->vms; vm; vm = vm->next)
+            for (int kind = 0; kind < GROUP_KINDS; kind++) {
+                const struct group *group = vm->groups[kind];
+                size_t here = 0;
+                for (const struct vm *other = pool->nodes[i]->vms; other && group;
+                     other = other->next)
+                    here += other->groups[kind] == group;
+                cr_assert_eq(group_count(group, pool->nodes[i]), here);
+            }
+    for (const struct label_key *key = pool->label_keys; key; key = key->next)
+        for (const struct domain *domain = key->domains; domain; domain = domain->next) {
+            size_t open = 0;
+            for (size_t i = 0; i < pool->node_count; i++)
+                open += node_is_open(pool->nodes[i]) && domain_of(key, pool->nodes[i]) == domain;
+            cr_assert_eq(domain->open_nodes, open, "%s=%s", key->name, domain->value);
+            for (const struct group *group = key->groups; group; group = group->key_next) {
+                size_t members = 0;
+                for (size_t i = 0; i < pool->node_count; i++)
+                    if (domain_of(key, pool->nodes[i]) == domain)
+                        members += group_count(group, pool->nodes[i]);
+                cr_assert_eq(group->in_domain[domain->index], members);
+            }
+        }
+}
+
 static void check_tree(const struct scheduler *pool)
 {
     size_t open = 0;
     for (size_t i = 0; i < pool->node_count; i++)
         open += !pool->nodes[i]->drained && !pool->nodes[i]->lost;
     cr_assert_eq(pool->tree->root ? check_branch(pool->tree->root) : 0, open);
+}
+
+/* ---- the rules again, by looking at every VM of every node ---- */
+
+static size_t members(const struct world *world, const struct node *node, const char *group,
+                      const char *(*of)(const struct sched_request *), const char *self)
+{
+    size_t count = 0;
+    (void)world;
+    for (const struct vm *vm = node->vms; vm; vm = vm->next) {
+        const struct sched_request request = pool_request_of(vm);
+        const char *name = of(&request);
+        count += name && strcmp(name, group) == 0 && strcmp(vm->name, self) != 0;
+    }
+    return count;
+}
+
+static const char *anti_affinity_of(const struct sched_request *request)
+{
+    return request->anti_affinity_group;
+}
+
+static const char *affinity_of(const struct sched_request *request)
+{
+    return request->affinity_group;
+}
+
+static const char *spread_label; /* of the request that is checked */
+
+static const char *spread_of(const struct sched_request *request)
+{
+    return request->spread_label && strcmp(request->spread_label, spread_label) == 0
+               ? request->spread_group
+               : NULL;
+}
+
+static size_t in_domain(const struct world *world, const char *value,
+                        const struct sched_request *request)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < world->pool->node_count; i++) {
+        const struct node *node = world->pool->nodes[i];
+        const char *at = node_label(node, request->spread_label);
+        if (at && strcmp(at, value) == 0)
+            count += members(world, node, request->spread_group, spread_of, request->vm);
+    }
+    return count;
+}
+
+static bool spread_allows(const struct world *world, const struct node *node,
+                          const struct sched_request *request)
+{
+    const char *value = node_label(node, request->spread_label);
+    size_t least = SIZE_MAX, skew = request->spread_skew ? request->spread_skew : 1;
+    if (!value)
+        return false;
+    for (size_t i = 0; i < world->pool->node_count; i++) {
+        const struct node *other = world->pool->nodes[i];
+        const char *at = node_label(other, request->spread_label);
+        size_t count = at && node_is_open(other) ? in_domain(world, at, request) : SIZE_MAX;
+        least = count < least ? count : least;
+    }
+    return least == SIZE_MAX || in_domain(world, value, request) + 1 <= least + skew;
+}
+
+static bool rules_allow(const struct world *world, const struct node *node,
+                        const struct sched_request *request)
+{
+    const struct scheduler *pool = world->pool;
+    const char *tenant = node_label(node, "dedicated");
+    size_t together = 0;
+    for (size_t i = 0; request->affinity_group && i < pool->node_count; i++)
+        together +=
+            members(world, pool->nodes[i], request->affinity_group, affinity_of, request->vm);
+    spread_label = request->spread_label;
+    return (!tenant || (request->tenant && strcmp(tenant, request->tenant) == 0)) &&
+           (!together || members(world, node, request->affinity_group, affinity_of, request->vm)) &&
+           (request->anti_affinity_soft || !*request->anti_affinity_group ||
+            !members(world, node, request->anti_affinity_group, anti_affinity_of, request->vm)) &&
+           (!request->spread_group || spread_allows(world, node, request));
+}
+
+/* What the filters say of each node is what the rules mean. */
+static void check_rules(const struct world *world, const struct query *query,
+                        const struct sched_request *request)
+{
+    const unsigned rules =
+        FILTER_DEDICATED | FILTER_AFFINITY | FILTER_ANTI_AFFINITY | FILTER_SPREAD;
+    for (size_t i = 0; i < world->pool->node_count; i++)
+        if (node_is_open(world->pool->nodes[i]))
+            cr_assert_eq(rules_allow(world, world->pool->nodes[i], request),
+                         !(filter_node(query, world->pool->nodes[i]) & rules), "node %zu", i);
 }
 
 static const struct node *compare(struct world *world, struct sched_request *request)
@@ -120,6 +256,8 @@ static const struct node *compare(struct world *world, struct sched_request *req
     else if (draw(&world->random, 16) == 0)
         request->only_node = name;
     cr_assert_eq(query_init(&query, world->pool, request, &err), 0);
+    if (world->nodes < 30)
+        check_rules(world, &query, request);
     const struct node *best = search_best(world->pool, &query);
     const struct node *reference = search_by_scan(world->pool, &query);
     cr_assert_eq(best, reference, "index: %s, scan: %s", best ? best->name : "none",
@@ -144,8 +282,10 @@ static void live(struct world *world, unsigned rounds)
             scheduler_remove_vm(world->pool, vm);
         else if (what == 8)
             set_random_node(world, (unsigned)draw(&world->random, world->nodes));
-        if (round % 512 == 0)
+        if (round % 512 == 0) {
             check_tree(world->pool);
+            check_groups(world->pool);
+        }
     }
     check_tree(world->pool);
 }
