@@ -75,7 +75,7 @@
  *
  * In post-copy PAGES and ZEROS have 2^32 - 1 for a round: such a page is put where nothing is,
  * never over what is there. The first page connection carries what was wanted and what lies around
- * it, the others everything else; a page may come twice. A list of runs is at most 1 MiB of them.
+ * it, the others everything else. A list of runs is at most 1 MiB of them.
  *
  * A run is a u64: page number in the upper 48 bits, number of pages - 1 in the lower 16. Page
  * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data.

@@ -83,9 +83,12 @@ static int answer(struct supply *supply, struct page_stream *stream, struct arou
 {
     if (page >= supply->pages)
         return error_set(err, ERROR_FAILED, "the target wants a page beyond the guest's RAM");
-    atomic_fetch_and(&supply->pending[page / 64], ~(1ull << (page % 64)));
+    uint64_t bit = 1ull << (page % 64);
+    bool pending = atomic_fetch_and(&supply->pending[page / 64], ~bit) & bit;
     atomic_fetch_add(&supply->wanted, 1);
     note_around(around, page / 64);
+    if (!pending)
+        return 0; /* another stream is sending it: twice would cost a full link a third more */
     stream->urgent = true; /* bandwidth is accounted for, not waited for */
     int sent = page_stream_send(stream, page, err);
     if (sent == 0)

@@ -3,8 +3,7 @@
  *
  * The first stream is the urgent one: it reads which pages are wanted and sends them at once, then
  * the pages around them that are still to be sent. The others send all the rest, from the lowest
- * page on, once the guest runs at the target. Each page is claimed by who sends it; one that is
- * wanted though it was claimed is sent again, for it may be far back in a socket's buffer.
+ * page on, once the guest runs at the target. Each page is claimed by who sends it, and sent once.
  */
 #pragma once
 

@@ -207,7 +207,7 @@ Test(postcopy, the_load_may_touch_what_is_lacking)
     rig_start(&rig);
     rig_wait(&rig);
     rig_assert_moved(&rig);
-    cr_assert_eq(atomic_load(&rig.to->events[FAKE_LOAD]), 2);
+    cr_assert_geq(atomic_load(&rig.to->events[FAKE_LOAD]), 2);
     rig_free(&rig);
 }
 
