@@ -6,6 +6,7 @@
  * included; "naive" is the linear scan the index is held to by the unit tests.
  */
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +17,13 @@
 
 #define GROUP_SIZE 5
 
+/* Groups of GROUP_SIZE; zones are three. */
+enum rule { RULE_NONE, RULE_APART, RULE_AVOID, RULE_SPREAD };
+
 struct bench {
     struct scheduler *pool;
     size_t nodes;
-    bool groups; /* of anti-affinity, on every VM */
+    enum rule rule; /* on every VM */
     bool naive;
     uint64_t random;
     char (*vms)[24]; /* the names of those that run */
@@ -53,6 +57,8 @@ static void fail(const struct error *err)
     exit(err->kind);
 }
 
+static const char *const zones[] = {"a", "b", "c"};
+
 static void make_pool(struct bench *bench, enum sched_policy policy)
 {
     struct error err = ERROR_INIT;
@@ -62,7 +68,11 @@ static void make_pool(struct bench *bench, enum sched_policy policy)
         fail(&err);
     for (size_t i = 0; i < bench->nodes; i++) {
         char name[24];
-        struct sched_node node = {.name = name, .capacity = {64000, 131072, 25000000000}};
+        const struct sched_label zone = {"zone", zones[i % 3]};
+        struct sched_node node = {.name = name,
+                                  .capacity = {64000, 131072, 25000000000},
+                                  .labels = &zone,
+                                  .label_count = 1};
         (void)snprintf(name, sizeof name, "n%zu", i);
         if (scheduler_set_node(bench->pool, &node, &err) < 0)
             fail(&err);
@@ -101,10 +111,13 @@ static uint64_t arrive(struct bench *bench)
     struct sched_request request = {
         .vm = name,
         .need = flavours[draw(bench, sizeof flavours / sizeof *flavours)],
-        .anti_affinity_group = group,
+        .anti_affinity_group = bench->rule != RULE_SPREAD ? group : NULL,
+        .anti_affinity_soft = bench->rule == RULE_AVOID,
+        .spread_group = bench->rule == RULE_SPREAD ? group : NULL,
+        .spread_label = bench->rule == RULE_SPREAD ? "zone" : NULL,
     };
     (void)snprintf(name, sizeof *bench->vms, "v%" PRIu64, bench->next_vm);
-    if (bench->groups)
+    if (bench->rule != RULE_NONE)
         (void)snprintf(group, sizeof group, "g%" PRIu64, bench->next_vm / GROUP_SIZE);
     bench->next_vm++;
     uint64_t took = decide(bench, &request, node);
@@ -160,11 +173,11 @@ static struct figures measure(struct bench *bench, size_t decisions)
     return figures;
 }
 
-static struct figures run(size_t nodes, enum sched_policy policy, bool groups, bool naive,
+static struct figures run(size_t nodes, enum sched_policy policy, enum rule rule, bool naive,
                           size_t decisions)
 {
     struct bench bench = {
-        .nodes = nodes, .groups = groups, .random = 88172645463325252u, .vm_space = nodes * 64};
+        .nodes = nodes, .rule = rule, .random = 88172645463325252u, .vm_space = nodes * 64};
     bench.vms = calloc(bench.vm_space, sizeof *bench.vms);
     make_pool(&bench, policy);
     while (bench.vms && bench.memory_mib < nodes * 131072 / 100 * 85 &&
@@ -195,14 +208,18 @@ static void compare_policies(size_t decisions, const char *only)
         const char *name = sched_policy_name(of);
         if (only && strcmp(only, name) != 0)
             continue;
-        struct figures naive = run(5000, of, false, true, decisions / 20);
-        struct figures index = run(5000, of, false, false, decisions);
-        struct figures groups = run(5000, of, true, false, decisions);
-        struct figures small = run(1000, of, false, false, decisions);
-        struct figures large = run(100000, of, false, false, decisions);
+        struct figures naive = run(5000, of, RULE_NONE, true, decisions / 20);
+        struct figures index = run(5000, of, RULE_NONE, false, decisions);
+        struct figures groups = run(5000, of, RULE_APART, false, decisions);
+        struct figures soft = run(5000, of, RULE_AVOID, false, decisions);
+        struct figures spread = run(5000, of, RULE_SPREAD, false, decisions);
+        struct figures small = run(1000, of, RULE_NONE, false, decisions);
+        struct figures large = run(100000, of, RULE_NONE, false, decisions);
         row("naive scan", 5000, name, &naive);
         row("index", 5000, name, &index);
-        row("index, groups of 5", 5000, name, &groups);
+        row("index, groups of 5 apart", 5000, name, &groups);
+        row("index, of 5 softly apart", 5000, name, &soft);
+        row("index, of 5 over 3 zones", 5000, name, &spread);
         row("index", 1000, name, &small);
         row("index", 100000, name, &large);
         (void)printf("  %s: %.0f x the naive scan, groups at %.2f x, median %.2f x from 1,000 to "
@@ -211,6 +228,31 @@ static void compare_policies(size_t decisions, const char *only)
                      groups.per_second / index.per_second,
                      (double)large.p50_ns / (double)small.p50_ns);
     }
+}
+
+static size_t heap_bytes(void)
+{
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+/* What a node and a VM take of memory, names and index included. */
+static void weigh(enum rule rule, const char *what)
+{
+    struct bench bench = {.nodes = 10000, .rule = rule, .random = 1, .vm_space = 640000};
+    bench.vms = calloc(bench.vm_space, sizeof *bench.vms);
+    if (!bench.vms)
+        return;
+    size_t before = heap_bytes();
+    make_pool(&bench, SCHED_PACK);
+    size_t with_nodes = heap_bytes();
+    while (bench.memory_mib < bench.nodes * 131072 / 100 * 85)
+        (void)arrive(&bench);
+    (void)printf("memory, %s: %.0f bytes a node, %.0f bytes a VM\n", what,
+                 (double)(with_nodes - before) / (double)bench.nodes,
+                 (double)(heap_bytes() - with_nodes) / (double)bench.vm_count);
+    scheduler_free(bench.pool);
+    free(bench.vms);
 }
 
 int main(int argc, char **argv)
@@ -222,6 +264,8 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: sched-bench [DECISIONS [POLICY]]: %s\n", err.text);
         return ERROR_USAGE;
     }
+    weigh(RULE_NONE, "no rules");
+    weigh(RULE_APART, "groups of 5 apart");
     (void)printf("%-28s %-8s %7s %12s %9s %9s %9s %7s\n", "", "policy", "hosts", "decisions/s",
                  "p50 us", "p99 us", "p99.9 us", "p99/p50");
     compare_policies((size_t)decisions, argc > 2 ? argv[2] : NULL);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "controller/pb.h"
 #include "controller/plans.h"
@@ -28,6 +29,77 @@ static struct sched_label *borrow_labels(Vmpool__Label **labels, size_t count)
     return out;
 }
 
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t without(uint64_t whole, uint64_t part)
+{
+    return whole > part ? whole - part : 0;
+}
+
+/* The most a VM can use. One without a reserved bandwidth may fill the uplink. */
+static struct sched_resources most_of(const struct vm *vm, const struct node *node)
+{
+    const Vmpool__VmSpec *spec = vm->stored->spec;
+    uint64_t uplink = node->stored->facts ? node->stored->facts->bandwidth_bps : 0;
+    return (struct sched_resources){
+        .cpu_milli = (uint64_t)spec->vcpus * 1000,
+        .memory_mib = spec->memory_mib,
+        .bandwidth_bps = larger(spec->bandwidth_bps, uplink),
+    };
+}
+
+static struct sched_resources use_of(const Vmpool__NodeVm *said)
+{
+    return (struct sched_resources){
+        .cpu_milli = said->cpu_permille,
+        .memory_mib = said->usage ? said->usage->memory_mib : 0,
+        .bandwidth_bps = larger(said->net_rx_bps, said->net_tx_bps),
+    };
+}
+
+void placement_note_use(struct controller *controller, struct vm *vm, const Vmpool__NodeVm *said)
+{
+    const struct node *node = vm_node(controller, vm);
+    if (!node)
+        return;
+    const struct sched_resources most = most_of(vm, node), used = use_of(said);
+    forecast_add(&vm->forecast, &most, &used, (uint64_t)clock_monotonic_ms(),
+                 2 * controller->config.report_interval_ms);
+}
+
+/* What the host itself uses now, and its VMs are expected to. */
+static struct sched_resources expected_use(const struct node *node,
+                                           const struct sched_resources *capacity)
+{
+    const Vmpool__NodeReport *report = node->report;
+    struct forecast_sum sum = {0};
+    struct sched_resources now = {0}, vms;
+    for (const struct vm *vm = node->counted; vm; vm = vm->next_counted) {
+        const struct claim *claim = vm_claim_of(vm, node->stored->id);
+        if (!claim || !claim->said)
+            continue;
+        const struct sched_resources most = most_of(vm, node), used = use_of(claim->said);
+        struct sched_resources mean, peak;
+        forecast_expect(&vm->forecast, &most, &mean, &peak);
+        forecast_sum_add(&sum, &mean, &peak);
+        now.cpu_milli += used.cpu_milli;
+        now.memory_mib += used.memory_mib;
+        now.bandwidth_bps += used.bandwidth_bps;
+    }
+    forecast_sum_total(&sum, &vms);
+    return (struct sched_resources){
+        .cpu_milli = without(capacity->cpu_milli * report->cpu_permille / 1000, now.cpu_milli) +
+                     vms.cpu_milli,
+        .memory_mib = without(report->memory_used_mib, now.memory_mib) + vms.memory_mib,
+        .bandwidth_bps =
+            without(larger(report->net_rx_bps, report->net_tx_bps), now.bandwidth_bps) +
+            vms.bandwidth_bps,
+    };
+}
+
 void placement_set_node(struct controller *controller, const struct node *node)
 {
     struct error err = ERROR_INIT;
@@ -47,13 +119,8 @@ void placement_set_node(struct controller *controller, const struct node *node)
         out.labels = labels;
         out.label_count = facts->n_labels;
     }
-    if (node->report) {
-        out.used.cpu_milli = out.capacity.cpu_milli * node->report->cpu_permille / 1000;
-        out.used.memory_mib = node->report->memory_used_mib;
-        out.used.bandwidth_bps = node->report->net_rx_bps > node->report->net_tx_bps
-                                     ? node->report->net_rx_bps
-                                     : node->report->net_tx_bps;
-    }
+    if (node->report)
+        out.used = expected_use(node, &out.capacity);
     if (scheduler_set_node(controller->scheduler, &out, &err) < 0)
         complain(&err);
 }

@@ -15,6 +15,8 @@
 #define PLACEMENT_VERDICTS_MAX 64
 
 void placement_set_node(struct controller *controller, const struct node *node);
+/* Notes what the owner's node says that @vm used, for the forecast of its node. */
+void placement_note_use(struct controller *controller, struct vm *vm, const Vmpool__NodeVm *said);
 void placement_remove_node(struct controller *controller, const struct node *node);
 void placement_hold(struct controller *controller, const struct vm *vm, const struct node *node);
 void placement_release(struct controller *controller, const struct vm *vm);

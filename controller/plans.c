@@ -7,6 +7,10 @@
 #include "controller/pb.h"
 #include "controller/vms.h"
 
+/* VMs that stay behind are named up to so many, so that a plan fits a message; wanted and placed
+ * count all. */
+#define LEFT_NAMED_MAX 1000
+
 /* ---- what the planner sees ---- */
 
 static void measure(const struct vm *vm, struct plan_vm *out)
@@ -150,7 +154,7 @@ Vmpool__Plan *plan_describe(const struct controller *controller, const struct pl
     out->after = describe_balance(&plan->after);
     for (size_t i = 0; i < plan->count; i++)
         pb_push(&out->moves, &out->n_moves, describe_move(&plan->moves[i]));
-    for (size_t i = 0; i < plan->left_count; i++) {
+    for (size_t i = 0; i < plan->left_count && i < LEFT_NAMED_MAX; i++) {
         Vmpool__PlanLeft *left = mem_new(sizeof *left);
         vmpool__plan_left__init(left);
         pb_set(&left->vm, plan->left[i].vm);

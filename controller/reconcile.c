@@ -9,6 +9,7 @@
 #include "controller/events.h"
 #include "controller/jobs.h"
 #include "controller/pb.h"
+#include "controller/placement.h"
 #include "controller/uuid.h"
 
 /* A copy that was told to go is told again after so long. */
@@ -276,6 +277,8 @@ void reconcile_one(struct controller *controller, struct node *node, const Vmpoo
         return;
     }
     struct claim *claim = vm_note_claim(vm, node, said);
+    if (vm_node(controller, vm) == node && guest_runs(said->state))
+        placement_note_use(controller, vm, said);
     claim->mark = node->marks;
     settle(controller, claim);
 }

@@ -10,6 +10,7 @@
 #include "controller/nodes.h"
 #include "controller/states.h"
 #include "proto/store.pb-c.h"
+#include "scheduler/forecast.h"
 
 struct claim {
     struct claim *next_of_vm, *next_of_node;
@@ -26,8 +27,9 @@ struct vm {
     Vmpool__Store__Vm *stored;
     struct job *job; /* that works on it now; NULL: none */
     struct claim *claims;
-    int64_t moved_ms;        /* monotonic; when it last changed its node; 0: not since we run */
-    struct node *counted_on; /* whose node->vms counts it */
+    struct forecast forecast; /* of its use; of this controller's life */
+    int64_t moved_ms;         /* monotonic; when it last changed its node; 0: not since we run */
+    struct node *counted_on;  /* whose node->vms counts it */
     struct vm *next_counted, *previous_counted;
 };
 

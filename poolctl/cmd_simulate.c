@@ -8,6 +8,8 @@
 #include "poolctl/hosts.h"
 #include "poolctl/invocation.h"
 #include "poolctl/progress.h"
+#include "poolctl/report.h"
+#include "poolctl/scenario.h"
 #include "poolctl/trace.h"
 #include "poolctl/view.h"
 
@@ -221,11 +223,17 @@ static int run_policies(struct invocation *call, struct simulation *simulation, 
             json_decref(list);
             return -1;
         }
-        if (first == last) {
-            json_decref(list);
-            return view_one(&style, &view_simulation, lines, json, err);
-        }
         (void)json_array_append_new(list, json);
+    }
+    const char *report = invocation_option(call, "report");
+    if (report && report_write(report, list, err) < 0) {
+        json_decref(list);
+        return error_wrap(err, "--report");
+    }
+    if (first == last) {
+        json_t *json = json_incref(json_array_get(list, 0));
+        json_decref(list);
+        return view_one(&style, &view_simulation, lines, json, err);
     }
     return view_list(&style, &view_simulation, list, err);
 }
@@ -234,6 +242,12 @@ static int run(struct invocation *call, struct error *err)
 {
     struct simulation simulation = {
         .config = {.now_ns = now_ns, .progress = on_progress, .progress_context = &simulation}};
+    const char *scenario = invocation_option(call, "scenario");
+    if (!scenario == !invocation_option(call, "trace"))
+        return error_set(err, ERROR_USAGE,
+                         "give what happens either as --trace FILE or as --scenario FILE");
+    if (scenario)
+        return scenario_run(scenario, stdout, err);
     progress_begin(&simulation.progress, call);
     int status = -1;
     if (read_hosts(call, &simulation, err) == 0 &&
@@ -255,15 +269,23 @@ const struct command command_simulate = {
         "the largest total demand of any dimension, in hosts.\n\n"
         "The trace is CSV, plain or gzip, with a header and at least the columns arrival_s, "
         "lifetime_s (empty: stays), vcpus, memory_mib and network_mbps, in order of arrival.\n\n"
+        "A scenario is a file with one event a line: its second, and host NAME SIZE [LABEL=VALUE], "
+        "vm NAME SIZE [RULE], rm VM, drain, undrain, fail or back HOST, rebalance, consolidate. A "
+        "rule is apart, avoid, with, tenant or on=NAME, spread=GROUP:LABEL[:APART] or "
+        "select=KEY:VALUE. What happened is written down by the second; tests/scenarios has "
+        "examples.\n\n"
         "Stranded is what hosts in use have free of a dimension beyond the share that is free of "
         "their fullest one. JSON has it, and the hosts in use, over time.",
     .options =
         (const struct option[]){
             {.name = "trace",
              .value = "FILE",
-             .required = true,
              .complete = COMPLETE_FILE,
              .help = "the VMs, as CSV or gzip of it"},
+            {.name = "scenario",
+             .value = "FILE",
+             .complete = COMPLETE_FILE,
+             .help = "hosts, VMs, failures, drains and rebalancing, an event a line"},
             {.name = "host", .value = "SIZE", .help = "each host, as 64c,128G,25Gbps"},
             {.name = "hosts",
              .value = "N",
@@ -276,6 +298,10 @@ const struct command command_simulate = {
              .value = "POLICY",
              .words = "pack|spread|balance|best|all",
              .help = "where VMs go: pack, spread, balance, best (default), or all side by side"},
+            {.name = "report",
+             .value = "FILE",
+             .complete = COMPLETE_FILE,
+             .help = "write plots of hosts and utilisation over time into this HTML file"},
             {.name = "migrate",
              .value = "SHARE",
              .help = "let VMs move where one would fit no host otherwise: at most this share of "

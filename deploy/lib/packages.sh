@@ -7,7 +7,7 @@ PACKAGES_BUILD="cmake ninja-build gcc libc6-dev pkg-config libzmq3-dev libprotob
 PACKAGES_TESTBED="qemu-system-x86 busybox-static dropbear-bin openssh-client iproute2 kmod cpio
     e2fsprogs"
 PACKAGES_GUEST="busybox-static kmod cpio gcc libc6-dev"
-PACKAGES_TEST="python3 python3-minimal spin"
+PACKAGES_TEST="python3 python3-minimal acpica-tools spin"
 PACKAGES_LINT="clang clang-format clang-tidy shellcheck"
 
 # packages_ensure LOG PACKAGE...: installs what is missing; asks apt nothing where all is there.

@@ -39,7 +39,8 @@ struct migration_source {
     int64_t round_ns;
     struct link_model link; /* of bytes of pages */
     uint64_t rehearsed_us;  /* what saving and loading a machine state took at the target */
-    uint64_t remaining;     /* dirty pages */
+    struct migration_round last_round; /* the one in the pause */
+    uint64_t remaining;                /* dirty pages */
     uint32_t throttle_percent;
     bool greeted, logging, paused;
     struct pause_times {

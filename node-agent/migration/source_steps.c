@@ -132,23 +132,29 @@ static void count_codecs(struct migration_source *source, struct migration_round
 }
 
 /* The round is with the target: takes its statistics and collects what was dirtied meanwhile. */
-static int end_round(struct migration_source *source, struct error *err)
+static struct migration_round count_round(struct migration_source *source)
 {
-    uint64_t us = (uint64_t)(clock_monotonic_ns() - source->round_ns) / 1000 + 1;
-    uint64_t pages = source->guest.ram_bytes / PAGE_BYTES;
-    memset(source->bitmap, 0, bitmap_words(pages) * sizeof(*source->bitmap));
-    if (source->guest.ops->dirty_sync(source->guest.self, source->bitmap, err) < 0)
-        return error_wrap(err, "cannot read the dirty log");
-    hot_collect(source);
     struct migration_round round = {
         .number = source->round,
         .pages_sent = atomic_load(&source->sender.pages_sent) - source->round_sent,
         .pages_zero = atomic_load(&source->sender.pages_zero) - source->round_zero,
         .wire_bytes = page_sender_bytes(&source->sender) - source->round_bytes,
-        .duration_us = us,
-        .dirtied_pages = bitmap_count(source->bitmap, pages),
+        .duration_us = (uint64_t)(clock_monotonic_ns() - source->round_ns) / 1000 + 1,
     };
     count_codecs(source, &round);
+    return round;
+}
+
+static int end_round(struct migration_source *source, struct error *err)
+{
+    struct migration_round round = count_round(source);
+    uint64_t us = round.duration_us;
+    uint64_t pages = source->guest.ram_bytes / PAGE_BYTES;
+    memset(source->bitmap, 0, bitmap_words(pages) * sizeof(*source->bitmap));
+    if (source->guest.ops->dirty_sync(source->guest.self, source->bitmap, err) < 0)
+        return error_wrap(err, "cannot read the dirty log");
+    hot_collect(source);
+    round.dirtied_pages = bitmap_count(source->bitmap, pages);
     source->remaining = round.dirtied_pages;
     source->round_sent += round.pages_sent;
     source->round_zero += round.pages_zero;
@@ -346,6 +352,7 @@ static enum step step_last(struct migration_source *source, struct error *err)
     if (!(seen & SOURCE_READY) || fault_point("source.ready"))
         return STEP_RETRACT;
     source->at.ready = clock_monotonic_ns();
+    source->last_round = count_round(source);
     return source->at.ready < source->at.deadline ? STEP_GIVE_UP : STEP_RETRACT;
 }
 
@@ -450,6 +457,8 @@ static enum step step_handover(struct migration_source *source, struct error *er
     (void)source_wait(source, SOURCE_ANNOUNCED | SOURCE_DEADLINE,
                       clock_monotonic_ns() + ANNOUNCE_WAIT_NS, &ignored);
     source_report_counters(source);
+    if (!source->postcopy) /* whose pause has no round */
+        report_add_round(&source->report, &source->last_round);
     struct migration_progress *progress = report_edit(&source->report);
     itemise(source, &progress->pause);
     source->itemised = true;

@@ -22,8 +22,14 @@ class Migrate(unittest.TestCase):
         cluster.testbed().exec(1, "truncate", "-s", "64M", "/srv/vmpool/mover.img")
         cls.vm = Vm.linux(cls.pool, "mover", host=1, cpus=2, memory="256M", disk="/srv/vmpool/mover.img")
         cls.addClassCleanup(cls.vm.remove)
-        cls.vm.guest.ask("memory 64 40")
+        cls.vm.guest.ask("memory 48 16")
         cls.vm.guest.ask("disk /dev/vda")
+        until("both loads are under way", cls.loaded, 120)
+
+    @classmethod
+    def loaded(cls):
+        report = cls.vm.guest.report()
+        return report["memory_passes"] >= 1 and report["disk_verified"] > 0
 
     def move(self, *options):
         """One migration to the other host under load and a connection; checks what the guest saw. Returns the job."""

@@ -1,0 +1,52 @@
+/* The controller's command line: what it takes of rebalancing and N+1, and what it refuses. */
+#include "controller/options.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static int parse(struct options *options, struct error *err, const char *a, const char *b)
+{
+    char name[] = "pool-controller", first[64], second[64];
+    char *argv[] = {name, first, second, NULL};
+    (void)snprintf(first, sizeof first, "%s", a);
+    (void)snprintf(second, sizeof second, "%s", b ? b : "");
+    return options_parse(b ? 3 : 2, argv, options, err);
+}
+
+Test(options, rebalancing_recommends_unless_told_otherwise)
+{
+    struct options options;
+    struct error err = ERROR_INIT;
+    cr_assert_eq(parse(&options, &err, "--keep-n1", NULL), 0, "%s", err.text);
+    cr_expect_eq(options.config.rebalance, REBALANCE_RECOMMEND);
+    cr_expect(options.config.keep_n1);
+    cr_assert_eq(parse(&options, &err, "--rebalance", "on"), 0);
+    cr_expect_eq(options.config.rebalance, REBALANCE_ON);
+    cr_expect_not(options.config.keep_n1);
+    cr_assert_eq(parse(&options, &err, "--rebalance-hold", "0s"), 0, "%s", err.text);
+    cr_expect_eq(options.config.rebalance_hold_ms, 0);
+    cr_assert_eq(parse(&options, &err, "--rebalance-threshold", "15"), 0);
+    cr_expect_eq(options.config.rebalance_threshold_permille, 150);
+}
+
+Test(options, what_makes_no_sense_is_refused_with_what_was_expected)
+{
+    static const char *const lines[][3] = {
+        {"--rebalance", "maybe", "--rebalance is off, recommend or on, not \"maybe\""},
+        {"--rebalance-batch", "0", "--rebalance-batch"},
+        {"--rebalance-threshold", "101", "--rebalance-threshold"},
+        {"--rebalance-hold", "30d", "--rebalance-hold is 0s to 7d"},
+        {"--rebalance-cooldown", "soon", "--rebalance-cooldown"},
+        {"--rebalance-interval", "1ms", "--rebalance-interval is 100ms to 1h"},
+        {NULL, NULL, NULL},
+    };
+    for (const char *const(*line)[3] = lines; (*line)[0]; line++) {
+        struct options options;
+        struct error err = ERROR_INIT;
+        cr_expect_eq(parse(&options, &err, (*line)[0], (*line)[1]), -1, "%s %s", (*line)[0],
+                     (*line)[1]);
+        cr_expect_eq(err.kind, ERROR_USAGE);
+        cr_expect(strstr(err.text, (*line)[2]), "%s", err.text);
+    }
+}
