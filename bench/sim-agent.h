@@ -30,9 +30,10 @@ struct sim_net {
 /* Where a migration stops by itself, as if the next word were lost. */
 enum sim_stage {
     SIM_NOWHERE,
-    SIM_PRECOPY, /* streams for ever */
-    SIM_READY,   /* target is ready, the source never hears it and stays paused */
-    SIM_GAVE_UP, /* the source gave up, its GO is lost */
+    SIM_PRECOPY,  /* streams for ever */
+    SIM_READY,    /* target is ready, the source never hears it and stays paused */
+    SIM_GAVE_UP,  /* the source gave up, its GO is lost */
+    SIM_POSTCOPY, /* the guest runs at the target; pages come with sim_pages_come() */
 };
 
 struct sim_vm {
@@ -124,6 +125,8 @@ void sim_agent_power_off(struct sim_agent *agent);
 struct sim_vm *sim_agent_vm(const struct sim_agent *agent, const char *name);
 /* Something happens to a VM by itself; an event is sent. */
 void sim_vm_becomes(struct sim_agent *agent, struct sim_vm *vm, Vmpool__VmState state);
+/* All pages of a post-copy have come: both ends are done. */
+void sim_pages_come(struct sim_agent *agent, struct sim_vm *vm);
 /* The VMM's process vanishes. */
 void sim_vm_vanishes(struct sim_agent *agent, struct sim_vm *vm);
 bool sim_runs(const struct sim_vm *vm);

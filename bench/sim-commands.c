@@ -24,6 +24,13 @@ void sim_describe(struct sim_vm *vm, struct sim_description *out)
     out->migration.round = vm->round;
     out->migration.wire_bytes = (uint64_t)vm->round << 20;
     out->vm.migration = &out->migration;
+    if (vm->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY) {
+        out->postcopy = (Vmpool__MigrationPostcopy)VMPOOL__MIGRATION_POSTCOPY__INIT;
+        out->postcopy.faults = 3;
+        out->postcopy.held = vm->state == VMPOOL__VM_STATE__VM_PAUSED;
+        out->migration.postcopy = &out->postcopy;
+        out->migration.remaining_bytes = 300u << 20;
+    }
     if (vm->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED) {
         out->pause = (Vmpool__MigrationPause)VMPOOL__MIGRATION_PAUSE__INIT;
         out->pause.total_us = 12000;
@@ -94,6 +101,9 @@ static void break_stream(struct sim_agent *agent, const struct sim_vm *gone)
             vm->timer = NULL;
             vm->phase = VMPOOL__MIGRATION_PHASE__MIGRATION_FAILED;
             set_state(other, vm, VMPOOL__VM_STATE__VM_RUNNING, "migration");
+        } else if (vm->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY &&
+                   vm->state == VMPOOL__VM_STATE__VM_RUNNING) {
+            set_state(other, vm, VMPOOL__VM_STATE__VM_PAUSED, "state");
         } else if (vm->state == VMPOOL__VM_STATE__VM_INCOMING) {
             vm->phase = VMPOOL__MIGRATION_PHASE__MIGRATION_FAILED;
             set_state(other, vm, VMPOOL__VM_STATE__VM_FAILED, "migration");
@@ -374,11 +384,23 @@ static void hand_over(struct sim_vm *vm, struct sim_vm *copy)
     set_state(vm->owner, vm, VMPOOL__VM_STATE__VM_GAVE_UP, "state");
     if (vm->owner->stop_at == SIM_GAVE_UP)
         return;
-    vm->phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
-    copy->phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
+    bool rest = vm->owner->stop_at == SIM_POSTCOPY;
+    vm->phase = copy->phase = rest ? VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY
+                                   : VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
     copy->round = vm->round;
     set_state(copy->owner, copy, VMPOOL__VM_STATE__VM_RUNNING, "state");
     sim_send_event(vm->owner, vm, "migration");
+}
+
+void sim_pages_come(struct sim_agent *agent, struct sim_vm *vm)
+{
+    struct sim_vm *copy = vm->target ? find_vm(vm->target, vm->id) : NULL;
+    vm->phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
+    if (copy) {
+        copy->phase = vm->phase;
+        sim_send_event(copy->owner, copy, "migration");
+    }
+    sim_send_event(agent, vm, "migration");
 }
 
 /* Rounds, then the pause, then ready, gave up and go. */

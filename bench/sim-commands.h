@@ -8,6 +8,7 @@ struct sim_description {
     Vmpool__NodeVm vm;
     Vmpool__MigrationProgress migration;
     Vmpool__MigrationPause pause;
+    Vmpool__MigrationPostcopy postcopy;
 };
 
 /* @out points into @vm. */

@@ -61,6 +61,7 @@ static Vmpool__Store__Vm *make_vm(const struct controller *controller,
                 image->stored->spec->cmdline[0] ? " " : "", create->cmdline_extra);
     copy_lists(spec, create);
     pb_set(&spec->anti_affinity_group, create->anti_affinity_group);
+    spec->no_postcopy = create->no_postcopy;
     if (create->rules)
         spec->rules = pb_copy(&create->rules->base);
     set_mac(controller, spec);
@@ -272,6 +273,11 @@ static int check_migrate(const struct controller *controller, const struct vm *v
         return -1;
     if (vm->stored->phase != VMPOOL__VM_PHASE__PHASE_RUNNING || !source)
         return wrong_phase(vm, "only one that runs can migrate", err);
+    if (vm->stored->spec->no_postcopy && migrate->limits &&
+        migrate->limits->mode == VMPOOL__MIGRATION_MODE__MODE_POSTCOPY)
+        return error_set(err, ERROR_CONFLICT,
+                         "VM %s was made with --no-post-copy: move it by another mode",
+                         vm->stored->spec->name);
     if (vm_has_local_disks(vm))
         return error_set(err, ERROR_CONFLICT,
                          "VM %s has disks in its node's own folder, which do not move: give VMs "

@@ -11,7 +11,8 @@
  *     target may run         run-target  RUN at the new epoch
  *     target has nothing     take-back   DISCARD; on its word run-source at an epoch above
  *     nobody can go on       gone        discard the target, the VM has failed
- *     target runs            accept      record it, discard the source
+ *     target runs            accept      record it, discard the source; in post-copy, once it has
+ *                                        delivered all pages: see migrate_postcopy.c
  */
 #include "controller/job_vm_migrate.h"
 
@@ -42,6 +43,12 @@ struct job *job_vm_migrate_begin(struct controller *controller, struct vm *vm,
     pb_set(&journal->from_name, source->stored->name);
     pb_set(&journal->wanted_node, wanted_node);
     journal->limits = limits ? pb_copy(&limits->base) : NULL;
+    if (vm->stored->spec->no_postcopy) {
+        const Vmpool__MigrationLimits none = VMPOOL__MIGRATION_LIMITS__INIT;
+        if (!journal->limits)
+            journal->limits = pb_copy(&none.base);
+        journal->limits->no_postcopy = true;
+    }
     journal->parent = parent;
     return job_begin(controller, &job_vm_migrate, "place", journal, vm);
 }
@@ -214,6 +221,9 @@ static void decide(struct controller *controller, struct job *job)
     if (decision != HANDOVER_WAIT && decision != HANDOVER_ACCEPT && decision != HANDOVER_ABANDON &&
         !time_to_decide(controller, job))
         return;
+    /* A target that is ready by post-copy needs its source's process. */
+    if (source == SOURCE_DIED_LATE && target == TARGET_READY && job->stored->pages_to_come)
+        decision = HANDOVER_GONE;
     if (source == SOURCE_LOST && target == TARGET_PREPARING &&
         !source_is_long_lost(controller, job))
         decision = HANDOVER_WAIT;
@@ -238,6 +248,10 @@ static void decide(struct controller *controller, struct job *job)
         job_go(controller, job, source == SOURCE_LOST ? "leave" : "abandon");
         break;
     case HANDOVER_GONE:
+        /* Where it ran the guest wrote to its disks: what the source has is never taken back. */
+        if (target == TARGET_BROKE && migrate_target(controller, job))
+            vm_set_owner(controller, job->vm, migrate_target(controller, job),
+                         job->stored->next_epoch);
         job_go(controller, job, "gone");
         break;
     }
@@ -329,6 +343,7 @@ static const struct job_step steps[] = {
     {"abandon", migrate_on_abandon},
     {"leave", migrate_on_leave},
     {"gone", migrate_on_gone},
+    {"lost", migrate_on_lost},
 };
 
 const struct job_kind job_vm_migrate = {"vm-migrate", steps, sizeof steps / sizeof *steps, 4, true};

@@ -20,7 +20,11 @@ void migrate_keep_progress(struct job *job);
 /* Ends the job with the reason that was kept; the VM is what its old node says. */
 void migrate_fail_at_source(struct controller *controller, struct job *job);
 
-/* Steps (migrate_ends.c). */
+/* In "accept": true where the source may not go yet, for it has pages the target lacks; says what
+ * is waited for, and goes to "lost" where they will not come (migrate_postcopy.c). */
+bool migrate_awaits_pages(struct controller *controller, struct job *job);
+
+/* Steps (migrate_ends.c, migrate_postcopy.c). */
 void migrate_on_undo(struct controller *, struct job *, const struct job_event *);
 void migrate_on_abandon(struct controller *, struct job *, const struct job_event *);
 void migrate_on_gone(struct controller *, struct job *, const struct job_event *);
@@ -28,4 +32,5 @@ void migrate_on_run_target(struct controller *, struct job *, const struct job_e
 void migrate_on_take_back(struct controller *, struct job *, const struct job_event *);
 void migrate_on_leave(struct controller *, struct job *, const struct job_event *);
 void migrate_on_run_source(struct controller *, struct job *, const struct job_event *);
+void migrate_on_lost(struct controller *, struct job *, const struct job_event *);
 void migrate_on_accept(struct controller *, struct job *, const struct job_event *);

@@ -282,10 +282,12 @@ void migrate_on_accept(struct controller *controller, struct job *job,
                        const struct job_event *event)
 {
     const struct node *source = migrate_source(controller, job);
-    bool lost = !source || source->phase == VMPOOL__NODE_PHASE__NODE_LOST;
+    bool lost = !source || source->phase == VMPOOL__NODE_PHASE__NODE_LOST, noted = false;
     switch (event->what) {
     case JOB_ENTER:
         enter_accept(controller, job);
+        if (migrate_awaits_pages(controller, job))
+            break;
         if (lost)
             accepted(controller, job);
         else if (pause_known(job))
@@ -294,8 +296,15 @@ void migrate_on_accept(struct controller *controller, struct job *job,
             job_limit(job, LAST_WORD_MS);
         break;
     case JOB_CLAIM:
-        if (migration_note_progress(job, event->claim->said) && pause_known(job) && !job->awaiting)
+        noted = migration_note_progress(job, event->claim->said);
+        if (noted)
+            job_show(controller, job);
+        if (job->awaiting || migrate_awaits_pages(controller, job))
+            break;
+        if (noted && pause_known(job))
             discard_source(controller, job);
+        else if (lost)
+            accepted(controller, job);
         break;
     case JOB_ANSWER:
         (void)migration_note_progress(job, event->answer->vm);
@@ -304,10 +313,12 @@ void migrate_on_accept(struct controller *controller, struct job *job,
     case JOB_TIMEOUT:
         if (job->awaiting)
             accepted(controller, job);
-        else
+        else if (!migrate_awaits_pages(controller, job))
             discard_source(controller, job);
         break;
     case JOB_NODE:
+        if (!job->awaiting && migrate_awaits_pages(controller, job))
+            break;
         if (lost)
             accepted(controller, job);
         break;

@@ -11,18 +11,23 @@ static bool ended(const Vmpool__NodeVm *said)
            said->state == VMPOOL__VM_STATE__VM_FAILED;
 }
 
-static const Vmpool__MigrationProgress *progress_of(const struct job *job,
-                                                    const Vmpool__NodeVm *said)
+const Vmpool__MigrationProgress *migration_progress_of(const struct job *job,
+                                                       const Vmpool__NodeVm *said)
 {
     const Vmpool__MigrationProgress *progress = said ? said->migration : NULL;
     return progress && strcmp(progress->migration_id, job->stored->migration_id) == 0 ? progress
                                                                                       : NULL;
 }
 
+bool migration_source_lives(const struct claim *claim)
+{
+    return !ended(claim->said);
+}
+
 /* A source that neither gave up nor ended: does it still work on this migration? */
 static enum source_word running_source(const struct job *job, const struct claim *claim)
 {
-    const Vmpool__MigrationProgress *progress = progress_of(job, claim->said);
+    const Vmpool__MigrationProgress *progress = migration_progress_of(job, claim->said);
     if (progress)
         return progress->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_FAILED ||
                        progress->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_CANCELLED
@@ -64,7 +69,7 @@ enum target_word migration_target_word(const struct controller *controller, cons
     const Vmpool__NodeVm *said = claim->said;
     if (!said || said->epoch > job->stored->next_epoch)
         return said ? TARGET_SILENT : TARGET_NONE;
-    const Vmpool__MigrationProgress *progress = progress_of(job, said);
+    const Vmpool__MigrationProgress *progress = migration_progress_of(job, said);
     switch (said->state) {
     case VMPOOL__VM_STATE__VM_PREPARING:
     case VMPOOL__VM_STATE__VM_INCOMING:
@@ -78,7 +83,9 @@ enum target_word migration_target_word(const struct controller *controller, cons
     case VMPOOL__VM_STATE__VM_PANICKED:
         return said->epoch == job->stored->next_epoch ? TARGET_RAN : TARGET_SILENT;
     case VMPOOL__VM_STATE__VM_FAILED:
-        return progress && progress->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED
+        /* Post-copy: the guest ran there, and its memory will never be complete. */
+        return progress && (progress->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED ||
+                            progress->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY)
                    ? TARGET_BROKE
                    : TARGET_NONE;
     default:
@@ -104,17 +111,48 @@ static void complete_pause(Vmpool__MigrationProgress *into, const Vmpool__Migrat
         pause->total_us = from->pause->total_us;
 }
 
+/* Faults are the target's to count, and only it knows that the guest is held. */
+static void complete_postcopy(Vmpool__MigrationProgress *into,
+                              const Vmpool__MigrationProgress *from)
+{
+    if (!from->postcopy)
+        return;
+    if (!into->postcopy)
+        into->postcopy = pb_copy(&from->postcopy->base);
+    Vmpool__MigrationPostcopy *postcopy = into->postcopy;
+    if (from->postcopy->faults >= postcopy->faults) {
+        postcopy->faults = from->postcopy->faults;
+        postcopy->fault_mean_us = from->postcopy->fault_mean_us;
+        postcopy->fault_max_us = from->postcopy->fault_max_us;
+    }
+    if (postcopy->links_lost < from->postcopy->links_lost)
+        postcopy->links_lost = from->postcopy->links_lost;
+    postcopy->held = from->postcopy->held;
+}
+
+/* Whether the source has pages that the target lacks: from the first word of post-copy until either
+ * end says that all has come. */
+static void note_pages_to_come(struct job *job, const Vmpool__MigrationProgress *progress)
+{
+    if (progress->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED)
+        job->stored->pages_to_come = false;
+    else if (progress->postcopy)
+        job->stored->pages_to_come = true;
+}
+
 bool migration_note_progress(struct job *job, const Vmpool__NodeVm *said)
 {
-    const Vmpool__MigrationProgress *progress = progress_of(job, said);
+    const Vmpool__MigrationProgress *progress = migration_progress_of(job, said);
     if (!progress)
         return false;
     Vmpool__MigrationProgress *known = job->stored->migration;
+    note_pages_to_come(job, progress);
     /* The source counts rounds and bytes; of the target's view only what is missing is taken. */
     if (!known || progress->n_rounds >= known->n_rounds) {
         Vmpool__MigrationProgress *copy = pb_copy(&progress->base);
         if (known) {
             complete_pause(copy, known);
+            complete_postcopy(copy, known);
             copy->verified = copy->verified || known->verified;
             if (copy->n_rounds == 0 && copy->wire_bytes < known->wire_bytes)
                 copy->wire_bytes = known->wire_bytes;
@@ -123,6 +161,9 @@ bool migration_note_progress(struct job *job, const Vmpool__NodeVm *said)
         job->stored->migration = copy;
     } else {
         complete_pause(known, progress);
+        complete_postcopy(known, progress);
+        if (progress->postcopy && progress->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY)
+            known->remaining_bytes = progress->remaining_bytes;
         known->verified = known->verified || progress->verified;
     }
     return true;

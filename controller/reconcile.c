@@ -63,6 +63,8 @@ enum reconcile_action reconcile_decide(const struct reconcile_view *view)
         return RECONCILE_OWNER;
     if (view->owner)
         return decide_owner(view);
+    if (view->serves && should_run(view->phase))
+        return RECONCILE_NOTHING;
     return view->present ? RECONCILE_DISCARD : RECONCILE_NOTHING;
 }
 
@@ -211,6 +213,21 @@ static bool job_involves(const struct vm *vm, const struct node *node)
                    strcmp(job->stored->target_node, node->stored->id) == 0);
 }
 
+/* A source of post-copy whose target has not said that it has everything. */
+static bool serves_pages(const struct vm *vm, const Vmpool__NodeVm *said)
+{
+    const Vmpool__MigrationProgress *own = said ? said->migration : NULL;
+    if (!own || !own->postcopy || said->state != VMPOOL__VM_STATE__VM_GAVE_UP ||
+        own->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED)
+        return false;
+    const struct claim *claim = vm_claim_of(vm, vm->stored->node_id);
+    const Vmpool__MigrationProgress *owner = claim && claim->said ? claim->said->migration : NULL;
+    if (!claim)
+        return true; /* its owner's node has said nothing yet */
+    return owner && strcmp(owner->migration_id, own->migration_id) == 0 &&
+           owner->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY;
+}
+
 static void settle(struct controller *controller, struct claim *claim)
 {
     const struct vm *vm = claim->vm;
@@ -224,6 +241,7 @@ static void settle(struct controller *controller, struct claim *claim)
         .present = said != NULL,
         .said_epoch = said ? said->epoch : 0,
         .said_state = said ? said->state : VMPOOL__VM_STATE__VM_UNKNOWN,
+        .serves = serves_pages(vm, said),
     };
     act(controller, claim, reconcile_decide(&view));
     jobs_claim(controller, claim);

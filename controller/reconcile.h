@@ -24,6 +24,7 @@ struct reconcile_view {
     bool present;
     uint64_t said_epoch;
     Vmpool__VmState said_state;
+    bool serves; /* in post-copy: it gave the VM up, and its owner still lacks pages it has */
 };
 
 enum reconcile_action {

@@ -182,6 +182,12 @@ int validate_limits(const Vmpool__MigrationLimits *limits, struct error *err)
         return error_set(err, ERROR_USAGE, "a migration has at most 64 streams");
     if (limits->timeout_ms > 7 * DAY_MS)
         return error_set(err, ERROR_USAGE, "a migration's timeout is at most 7 days");
+    if (limits->mode > VMPOOL__MIGRATION_MODE__MODE_POSTCOPY)
+        return error_set(err, ERROR_USAGE, "a migration's mode is auto, precopy or postcopy");
+    if (limits->mode == VMPOOL__MIGRATION_MODE__MODE_POSTCOPY && limits->verify)
+        return error_set(err, ERROR_USAGE,
+                         "verify compares all RAM within the pause, and in post-copy RAM is not "
+                         "complete then: choose one of them");
     if (!protobuf_c_enum_descriptor_get_value(&vmpool__migration_compress__descriptor,
                                               (int)limits->compress))
         return error_set(err, ERROR_USAGE, "a migration compresses auto, off, lz4 or zstd");

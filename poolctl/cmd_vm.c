@@ -53,6 +53,7 @@ static const struct field vm_lines[] = {
     {"MAC address", "spec.mac", NULL, FIELD_TEXT, 0},
     {"Labels", "spec.labels", NULL, FIELD_LABELS, FIELD_OPTIONAL},
     {"Not beside", "spec.anti_affinity_group", NULL, FIELD_TEXT, FIELD_OPTIONAL},
+    {"No post-copy", "spec.no_postcopy", NULL, FIELD_YES_NO, FIELD_OPTIONAL},
     {"Beside", "spec.rules.affinity_group", NULL, FIELD_TEXT, FIELD_OPTIONAL},
     {"Spread with", "spec.rules.spread_group", NULL, FIELD_TEXT, FIELD_OPTIONAL},
     {"  over", "spec.rules.spread_label", NULL, FIELD_TEXT, FIELD_OPTIONAL},

@@ -197,6 +197,7 @@ static int read_request(const struct invocation *call, struct wanted *wanted,
     body->cmdline_extra = ask_text(invocation_option(call, "cmdline"));
     body->dry_run = invocation_has(call, "dry-run");
     body->stopped = invocation_has(call, "stopped");
+    body->no_postcopy = invocation_has(call, "no-post-copy");
     body->memory_mib = 512;
     if (invocation_number(call, "cpus", 1, VCPUS_MAX, &vcpus, err) < 0 ||
         invocation_mib(call, "memory", &body->memory_mib, err) < 0 ||
@@ -283,6 +284,8 @@ const struct command command_vm_create = {
             {.name = "cmdline",
              .value = "TEXT",
              .help = "added to the kernel command line of the image"},
+            {.name = "no-post-copy",
+             .help = "never migrate it by post-copy: see poolctl help vm migrate"},
             {.name = "stopped", .help = "create it, but don't start it"},
             {.name = "dry-run", .help = "only say where it would go, and why"},
             JOB_WAIT_OPTIONS,

@@ -25,6 +25,15 @@ static int find_source(struct session *session, const char *name, char *node, si
     return 0;
 }
 
+static Vmpool__MigrationMode read_mode(const struct invocation *call)
+{
+    const char *word = invocation_option(call, "mode"); /* one of three, or NULL */
+    if (word && strcmp(word, "precopy") == 0)
+        return VMPOOL__MIGRATION_MODE__MODE_PRECOPY;
+    return word && strcmp(word, "postcopy") == 0 ? VMPOOL__MIGRATION_MODE__MODE_POSTCOPY
+                                                 : VMPOOL__MIGRATION_MODE__MODE_AUTO;
+}
+
 static Vmpool__MigrationCompress read_compress(const struct invocation *call)
 {
     static const char *const words[] = {"auto", "off", "lz4", "zstd"};
@@ -46,6 +55,11 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
         invocation_number(call, "streams", 1, STREAMS_MAX, &streams, err) < 0 ||
         invocation_ms(call, "timeout", &limits->timeout_ms, err) < 0)
         return -1;
+    limits->mode = read_mode(call);
+    if (limits->verify && limits->mode == VMPOOL__MIGRATION_MODE__MODE_POSTCOPY)
+        return error_set(err, ERROR_USAGE,
+                         "--verify compares all RAM within the pause, and in post-copy RAM is not "
+                         "complete then: choose one of them");
     if (invocation_has(call, "downtime-limit") && limits->downtime_limit_ms == 0)
         return error_set(err, ERROR_USAGE,
                          "--downtime-limit: no migration is without any pause; "
@@ -91,7 +105,13 @@ const struct command command_vm_migrate = {
         "step by step, up to 99%, until the rounds shrink; the others keep their speed, and all "
         "have it again afterwards. --no-throttle forbids that.\n\n"
         "--verify hashes all RAM and device state on both sides inside the pause and compares "
-        "them; the pause grows by the time this takes.",
+        "them; the pause grows by the time this takes.\n\n"
+        "Where it still writes faster than the link carries after a second of that, --mode auto, "
+        "the default, switches to post-copy: the guest goes on at the target at once, and the "
+        "pages it touches first are fetched first. Until the last of them has come it needs both "
+        "hosts: a link that is lost meanwhile pauses it until the link is back, and the death of "
+        "either host ends it. --mode precopy never does that, and neither does auto with --verify, "
+        "or for a VM made with --no-post-copy; --mode postcopy does it after one round.",
     .arguments = ONE_ARGUMENT("VM", "the VM's name", COMPLETE_VM),
     .options =
         (const struct option[]){
@@ -108,6 +128,10 @@ const struct command command_vm_migrate = {
             {.name = "streams",
              .value = "N",
              .help = "TCP connections to send over (default: chosen by the engine)"},
+            {.name = "mode",
+             .value = "MODE",
+             .words = "auto|precopy|postcopy",
+             .help = "auto, precopy or postcopy (default auto)"},
             {.name = "compress",
              .value = "HOW",
              .words = "auto|off|lz4|zstd",

@@ -76,6 +76,17 @@ void summary_migration(const struct invocation *call, const Vmpool__MigrationPro
         pause_text(migration->pause, text, sizeof text);
         line(out, "pause", text);
     }
+    if (migration->postcopy) {
+        char mean[32];
+        (void)snprintf(text, sizeof text,
+                       "%" PRIu64 " pages were waited for, %s on average, at most %s; the link was "
+                       "lost %u times",
+                       migration->postcopy->faults,
+                       milliseconds(migration->postcopy->fault_mean_us, mean, sizeof mean),
+                       milliseconds(migration->postcopy->fault_max_us, time, sizeof time),
+                       migration->postcopy->links_lost);
+        line(out, "post-copy", text);
+    }
     if (migration->throttle_percent) {
         (void)snprintf(text, sizeof text,
                        "the vCPUs that wrote most, by up to %u%%, for the link to keep up",

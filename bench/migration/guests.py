@@ -14,6 +14,7 @@ import vmm  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 READY_TIMEOUT_S = 120
+MODES = {"auto": 0, "precopy": 1, "postcopy": 2}
 COMPRESS = ("auto", "off", "lz4", "zstd")  # in the order of enum MigrationCompress
 CODECS = ("none", "lz4", "zstd", "delta", "fill")
 
@@ -52,7 +53,7 @@ class PoolVmm:
             console = source.attach()
             vmm.read_until(console, b"R", READY_TIMEOUT_S)
             time.sleep(options.settle_s)
-            limits = {"n1": options.downtime_ms, "n3": options.streams}
+            limits = {"n1": options.downtime_ms, "n3": options.streams, "n40": MODES[options.mode]}
             if options.bandwidth:
                 limits["n2"] = options.bandwidth
             if not options.encrypt:

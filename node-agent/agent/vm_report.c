@@ -17,8 +17,8 @@ static const Vmpool__VmmStatus *last_status(const struct vm *vm)
 }
 
 /* A target that ran, or may have, and has failed since: its migration counts as completed, whatever
- * its VMM could say of it before it died. Told the other way round, the source could be let run on
- * from a state that is over. */
+ * its VMM could say of it before it died; or as in post-copy, which also says that it ran. Told the
+ * other way round, the source could be let run on from a state that is over. */
 static void complete_migration(struct vm *vm, struct vm_description *out)
 {
     if (!vm->record.incoming || !vm->record.ended || !vm->ran)
@@ -28,7 +28,8 @@ static void complete_migration(struct vm *vm, struct vm_description *out)
         out->migration.migration_id = vm->record.migration_id;
         out->message.migration = &out->migration;
     }
-    if (strcmp(out->migration.migration_id, vm->record.migration_id) == 0)
+    if (strcmp(out->migration.migration_id, vm->record.migration_id) == 0 &&
+        out->migration.phase != VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY)
         out->migration.phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
 }
 
@@ -202,7 +203,8 @@ void vm_take_status(struct vm *vm, const Vmpool__VmmStatus *status)
         vm_send_event(vm, "state");
     else if (phase != vm->event_phase)
         vm_send_event(vm, "migration");
-    else if (vm->state == VMPOOL__VM_STATE__VM_MIGRATING ||
+    else if (phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY ||
+             vm->state == VMPOOL__VM_STATE__VM_MIGRATING ||
              vm->state == VMPOOL__VM_STATE__VM_INCOMING)
         tell_progress(vm);
 }

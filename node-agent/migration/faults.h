@@ -13,6 +13,8 @@
  *   source.gave-up       given up, before GO is sent (drop: it never is)
  *   source.go            GO handed to the kernel, before waiting for the word
  *   source.running       RUNNING came (drop: as if it had not come)
+ *   source.drop          post-copy, before the pause: before the first STALE
+ *   source.serve         post-copy: the target runs, before the rest is pushed
  *
  *   target.accept        all connections are there
  *   target.round-done    before ROUND_DONE (drop)
@@ -21,6 +23,7 @@
  *   target.go            GO came, before the guest runs (drop: as if it had not come)
  *   target.run           right before the guest runs, whoever said so
  *   target.running       the guest runs, before RUNNING is sent (drop)
+ *   target.complete      post-copy: all pages are there, before COMPLETE is sent (drop)
  */
 #pragma once
 

@@ -52,12 +52,17 @@ struct migration_guest_ops {
      * long as the real thing and changes nothing. Called before load(). */
     int (*rehearse)(void *guest, struct error *err);
     /* Target, whose RAM nobody wrote to before: a page never received counts as zeros.
-     * Loads the machine state; RAM is complete. The guest does not run. Called once more,
+     * Loads the machine state; RAM is complete, or, in post-copy, whoever touches what is lacking
+     * waits until it came. The guest does not run. Called once more,
      * with newer RAM and state, where a pause led to nothing and the source tried again. */
     int (*load)(void *guest, const uint8_t *state, size_t size, struct error *err);
     /* Target. The source has given up: run at @epoch. @running_ns gets the CLOCK_MONOTONIC time the
      * vCPUs were let go. */
     int (*run)(void *guest, uint64_t epoch, int64_t *running_ns, struct error *err);
+    /* Target, may be NULL; only called where there is a @uffd. The link to the source is lost while
+     * pages are lacking (@hold), or it is there again. While held no vCPU enters the guest, which
+     * is told as paused. From the engine's thread, at once: it waits for nobody. */
+    void (*hold)(void *guest, bool hold);
     /* Target, may be NULL. Called right after run(): tells the network where the guest now lives;
      * returns when the first announcement is out. */
     void (*announce)(void *guest);
@@ -69,5 +74,6 @@ struct migration_guest {
     uint8_t *ram;       /* mapping of the RAM memfd */
     uint64_t ram_bytes; /* multiple of 4096 */
     int ram_fd;         /* the memfd, -1 where there is none */
+    int uffd;           /* target: of uffd_open(), for post-copy; -1: none */
     char vm_id[64];
 };

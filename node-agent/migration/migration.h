@@ -13,7 +13,9 @@
  *   CONNECTING PRECOPY PAUSED        PENDING                     the source
  *   FAILED CANCELLED                 SOURCE_RUNS                 the source, and it does
  *   HANDOVER                         PENDING, later IN_DOUBT     the target, once it hears GO
- *   COMPLETED                        TARGET_RUNS                 the target, and it does
+ *   POSTCOPY                         PENDING                     the target, and it does; the
+ * source's process still has pages of it COMPLETED                        TARGET_RUNS the target,
+ * and it does
  *
  *   IN_DOUBT: the source has given up and the target's word has not come. Only the controller may
  *   decide now: migration_target_run() at the target, or migration_target_discard() there and then,
@@ -57,8 +59,17 @@ enum migration_outcome {
     MIGRATION_OUTCOME_PENDING = 0, /* not finished */
     MIGRATION_OUTCOME_SOURCE_RUNS, /* nothing happened to the guest */
     MIGRATION_OUTCOME_TARGET_RUNS,
+    MIGRATION_OUTCOME_LOST,     /* the target ran the guest in post-copy and will never have all of
+                                   its memory: the guest is over */
     MIGRATION_OUTCOME_IN_DOUBT, /* given up, no word from the target: both are stopped or the
                                    target runs; the controller finds out and decides */
+};
+
+/* Same numbers as enum MigrationMode of proto/common.proto. */
+enum migration_mode {
+    MIGRATION_MODE_AUTO = 0, /* pre-copy; post-copy where that does not converge, unless @verify */
+    MIGRATION_MODE_PRECOPY = 1,
+    MIGRATION_MODE_POSTCOPY = 2, /* one round of pre-copy, then post-copy */
 };
 
 /* How pages are compressed. Zero pages are never sent, whatever this says. Same numbers as enum
@@ -80,6 +91,10 @@ struct migration_limits {
     bool no_throttle;                 /* never slow the guest, rather fail */
     uint64_t stall_timeout_ms;        /* without progress; 0: MIGRATION_DEFAULT_STALL_MS */
     enum migration_compress compress; /* the source's; the target takes what comes */
+    enum migration_mode mode;
+    bool no_postcopy;             /* the VM's owner does not want it: auto does without */
+    uint64_t recovery_timeout_ms; /* target: a link lost in post-copy is waited for so long, then
+                                     the guest is lost; 0: for ever */
 };
 
 struct migration_round {
@@ -106,6 +121,16 @@ struct migration_pause {
     uint64_t announce_us;
 };
 
+/* What became of post-copy; all 0 where there was none. */
+struct migration_postcopy {
+    bool used;
+    uint64_t faults;        /* pages somebody waited for */
+    uint64_t fault_mean_us; /* from the fault until the page was there */
+    uint64_t fault_max_us;
+    uint32_t links_lost;
+    bool held; /* target: the link is lost now, and the guest does not run; the text says so */
+};
+
 struct migration_progress {
     char migration_id[MIGRATION_ID_MAX];
     enum migration_phase phase;
@@ -123,8 +148,9 @@ struct migration_progress {
     uint64_t predicted_pause_us;
     uint64_t elapsed_us;
     struct migration_pause pause; /* filled as the pause goes on */
-    uint32_t pauses_failed;       /* times the source resumed at the deadline and went on */
-    uint32_t rounds_count;        /* entries of @rounds in use, oldest first */
+    struct migration_postcopy postcopy;
+    uint32_t pauses_failed; /* times the source resumed at the deadline and went on */
+    uint32_t rounds_count;  /* entries of @rounds in use, oldest first */
     struct migration_round rounds[MIGRATION_ROUNDS_KEPT];
     bool verified; /* the hashes were compared and are equal */
     bool encrypted;
@@ -175,8 +201,10 @@ enum migration_target_state {
     MIGRATION_TARGET_WAITING,   /* for the source to connect */
     MIGRATION_TARGET_INCOMING,  /* receiving; VM_INCOMING */
     MIGRATION_TARGET_READY,     /* loaded and verified; VM_READY. Without GO it stays so for ever */
+    MIGRATION_TARGET_POSTCOPY,  /* runs at run_epoch; pages of it are still at the source */
     MIGRATION_TARGET_RUNNING,   /* runs at run_epoch; final */
-    MIGRATION_TARGET_FAILED,    /* never ran and never will; final */
+    MIGRATION_TARGET_FAILED,    /* never ran and never will; or, outcome LOST, ran in post-copy and
+                                   will not again; final */
     MIGRATION_TARGET_DISCARDED, /* likewise, by migration_target_discard(); final */
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "node-agent/migration/event.h"
@@ -90,19 +91,19 @@ static int put_fresh(struct page_inlet *inlet, const uint8_t *sealed_data, const
                      unsigned count, struct error *err)
 {
     const struct migration_guest *guest = inlet->receiver->guest;
-    if (!inlet->bounce)
-        inlet->bounce = aligned_alloc(PAGE_BYTES, BOUNCE_BYTES);
-    if (!inlet->bounce)
+    if (!inlet->staging)
+        inlet->staging = aligned_alloc(PAGE_BYTES, BOUNCE_BYTES);
+    if (!inlet->staging)
         return error_set(err, ERROR_FAILED, "out of memory for a buffer of pages");
     for (unsigned i = 0; i < count; i++) {
         uint64_t at = runs[i].first * PAGE_BYTES, end = at + runs[i].count * PAGE_BYTES;
         while (at < end) {
             size_t size = end - at < BOUNCE_BYTES ? end - at : BOUNCE_BYTES;
-            struct iovec part = {inlet->bounce, size};
+            struct iovec part = {inlet->staging, size};
             if ((sealed_data
-                     ? seal_update(inlet->channel.open, sealed_data, size, inlet->bounce, err)
+                     ? seal_update(inlet->channel.open, sealed_data, size, inlet->staging, err)
                      : channel_read(&inlet->channel, &part, 1, err)) < 0 ||
-                write_ram(guest, inlet->bounce, size, at, err) < 0)
+                write_ram(guest, inlet->staging, size, at, err) < 0)
                 return -1;
             sealed_data += sealed_data ? size : 0;
             at += size;
@@ -111,10 +112,36 @@ static int put_fresh(struct page_inlet *inlet, const uint8_t *sealed_data, const
     return 0;
 }
 
+/* Whether the pages of @frame are put by demand.h: the guest may run, or RAM is watched still after
+ * a pause in post-copy was taken back. Looked at once a frame. */
+static bool is_on_demand(const struct page_receiver *receiver, const struct frame *frame)
+{
+    return frame->argument == STREAM_POSTCOPY_ROUND || atomic_load(&receiver->demand->watching);
+}
+
+static int put_on_demand(struct page_inlet *inlet, const struct frame *frame, const uint8_t *table,
+                         struct error *err)
+{
+    struct page_receiver *receiver = inlet->receiver;
+    struct run runs[STREAM_RUNS_MAX];
+    uint64_t pages = 0;
+    const uint8_t *data = frame->type == FRAME_PAGES ? inlet->bounce : NULL;
+    bool replace = frame->argument != STREAM_POSTCOPY_ROUND;
+    if (stream_get_runs(table, frame, receiver->guest->ram_bytes / PAGE_BYTES, runs, &pages, err) <
+        0)
+        return -1;
+    for (unsigned i = 0; i < frame->runs; i++) {
+        if (demand_put(receiver->demand, runs[i], data, replace, err) < 0)
+            return -1;
+        data = data ? data + runs[i].count * PAGE_BYTES : NULL;
+    }
+    return 0;
+}
+
 /* An encoded frame is taken whole into the in buffer (plain) or opened to one of its own. */
 static int put_encoded(struct page_inlet *inlet, const struct frame *frame,
                        const uint8_t *sealed_data, const struct run *runs, uint64_t pages,
-                       struct error *err)
+                       uint8_t *to, struct error *err)
 {
     struct channel *channel = &inlet->channel;
     size_t size = frame->length - frame->runs * STREAM_RUN_BYTES;
@@ -137,8 +164,31 @@ static int put_encoded(struct page_inlet *inlet, const struct frame *frame,
         data = channel->in + channel->in_start;
         channel->in_start += size;
     }
-    return codec_decode(inlet->codec, frame, data, size, runs, pages, inlet->receiver->guest->ram,
-                        err);
+    return codec_decode(inlet->codec, frame, data, size, runs, pages, to, err);
+}
+
+/* Takes the pages into the inlet's own room, one after the other; they count only once the whole
+ * frame did. What only tells changes has nothing to be changed there. */
+static int take_bounced(struct page_inlet *inlet, const struct frame *frame, const struct run *runs,
+                        uint64_t pages, const uint8_t *sealed_data, struct error *err)
+{
+    struct run own[STREAM_RUNS_MAX];
+    uint64_t first = 0;
+    if (!inlet->bounce)
+        inlet->bounce = malloc(STREAM_FRAME_PAGES_MAX * PAGE_BYTES);
+    if (!inlet->bounce || pages > STREAM_FRAME_PAGES_MAX)
+        return error_set(err, ERROR_FAILED, "out of memory for a page stream");
+    if (frame->codec == CODEC_DELTA)
+        return error_set(err, ERROR_FAILED, "changes of pages that were dropped");
+    for (unsigned i = 0; i < frame->runs; first += runs[i++].count)
+        own[i] = (struct run){.first = first, .count = runs[i].count};
+    if (frame->codec != CODEC_NONE)
+        return put_encoded(inlet, frame, sealed_data, own, pages, inlet->bounce, err);
+    if (sealed_data)
+        return seal_update(inlet->channel.open, sealed_data, pages * PAGE_BYTES, inlet->bounce,
+                           err);
+    struct iovec part = {inlet->bounce, pages * PAGE_BYTES};
+    return channel_read(&inlet->channel, &part, 1, err);
 }
 
 /* Pages of @runs; the table has been read and, where sealed, opened. */
@@ -152,7 +202,8 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
         0)
         return -1;
     if (frame->type == FRAME_ZEROS) {
-        put_zeros(receiver, runs, frame->runs);
+        if (!inlet->on_demand)
+            put_zeros(receiver, runs, frame->runs);
         atomic_fetch_add(&receiver->pages_zero, pages);
         return 0;
     }
@@ -160,8 +211,10 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
     for (unsigned i = 0; i < frame->runs; i++)
         fresh &= touch(receiver, runs[i]);
     atomic_fetch_add(&receiver->pages_received, pages);
+    if (inlet->on_demand)
+        return take_bounced(inlet, frame, runs, pages, sealed_data, err);
     if (frame->codec != CODEC_NONE)
-        return put_encoded(inlet, frame, sealed_data, runs, pages, err);
+        return put_encoded(inlet, frame, sealed_data, runs, pages, receiver->guest->ram, err);
     if (fresh)
         return put_fresh(inlet, sealed_data, runs, frame->runs, err);
     return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
@@ -197,6 +250,8 @@ static int take_sealed(struct page_inlet *inlet, const struct frame *frame, stru
     if (seal_open_end(channel->open, body + frame->length, err) < 0)
         return -1;
     channel->in_start += whole;
+    if (frame->runs && inlet->on_demand)
+        return put_on_demand(inlet, frame, table, err);
     return frame->type == FRAME_ROUND_END ? end_round(inlet, frame, err) : 0;
 }
 
@@ -206,11 +261,15 @@ static int take_plain(struct page_inlet *inlet, const struct frame *frame, struc
     size_t head = STREAM_HEADER_BYTES + frame->runs * STREAM_RUN_BYTES;
     if (channel_need(channel, head, true, err) <= 0)
         return -1;
-    const uint8_t *table = channel->in + channel->in_start + STREAM_HEADER_BYTES;
+    uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES]; /* what follows may move the buffer */
+    memcpy(table, channel->in + channel->in_start + STREAM_HEADER_BYTES,
+           head - STREAM_HEADER_BYTES);
     channel->in_start += head;
     if (frame->type == FRAME_ROUND_END)
         return end_round(inlet, frame, err);
-    return take_pages(inlet, frame, table, NULL, err);
+    if (take_pages(inlet, frame, table, NULL, err) < 0)
+        return -1;
+    return inlet->on_demand ? put_on_demand(inlet, frame, table, err) : 0;
 }
 
 /* 1: a frame was taken, 0: the source closed the stream, -1: failed. */
@@ -224,6 +283,7 @@ static int take_frame(struct page_inlet *inlet, struct error *err)
     struct frame frame;
     if (stream_get_frame(channel->in + channel->in_start, PATH_PAGES, &frame, err) < 0)
         return -1;
+    inlet->on_demand = is_on_demand(inlet->receiver, &frame);
     return (sealed ? take_sealed(inlet, &frame, err) : take_plain(inlet, &frame, err)) < 0 ? -1 : 1;
 }
 
@@ -245,6 +305,7 @@ static void *run_inlet(void *argument)
                                 ? (struct error){ERROR_FAILED, "a page stream ended inside a frame"}
                                 : err;
     (void)pthread_mutex_unlock(&receiver->lock);
+    demand_cut(receiver->demand);
     event_raise(receiver->wake_fd);
     return NULL;
 }
@@ -273,20 +334,37 @@ int page_receiver_start(struct page_receiver *receiver, struct error *err)
     return 0;
 }
 
-void page_receiver_stop(struct page_receiver *receiver)
+/* Waits for the threads, which have a reason to end. */
+static void end_inlets(struct page_receiver *receiver)
 {
     for (unsigned i = 0; i < MIGRATION_STREAMS_MAX; i++) {
         struct page_inlet *inlet = &receiver->inlets[i];
         if (inlet->started)
             (void)pthread_join(inlet->thread, NULL);
         channel_close(&inlet->channel);
+        free(inlet->bounce);
         codec_memory_free(inlet->codec);
         free(inlet->encoded);
-        free(inlet->bounce);
+        free(inlet->staging);
+        inlet->bounce = inlet->encoded = inlet->staging = NULL;
         inlet->codec = NULL;
-        inlet->encoded = inlet->bounce = NULL;
-        inlet->started = false;
+        inlet->started = inlet->connected = false;
+        atomic_store(&inlet->round, 0);
     }
+}
+
+void page_receiver_hang_up(struct page_receiver *receiver)
+{
+    for (unsigned i = 0; i < receiver->count; i++)
+        if (receiver->inlets[i].connected)
+            (void)shutdown(receiver->inlets[i].channel.fd, SHUT_RDWR);
+    end_inlets(receiver);
+    receiver->failure = (struct error)ERROR_INIT;
+}
+
+void page_receiver_stop(struct page_receiver *receiver)
+{
+    end_inlets(receiver);
     free(receiver->touched);
     receiver->touched = NULL;
     (void)pthread_mutex_destroy(&receiver->lock);

@@ -11,6 +11,7 @@
 
 #include "node-agent/migration/channel.h"
 #include "node-agent/migration/codec.h"
+#include "node-agent/migration/demand.h"
 #include "node-agent/migration/guest.h"
 #include "node-agent/migration/migration.h"
 
@@ -19,14 +20,17 @@ struct page_inlet {
     struct channel channel;
     pthread_t thread;
     bool connected, started;
-    struct codec_memory *codec; /* made with the first encoded frame; so is */
+    bool on_demand;             /* the frame that is being taken; see demand.h */
+    uint8_t *bounce;            /* of pages that are put in one step: made when needed, as are */
+    struct codec_memory *codec; /* for encoded frames, and */
     uint8_t *encoded;           /* room for one, opened */
-    uint8_t *bounce;            /* for pages without memory; made with the first of them */
+    uint8_t *staging;           /* for pages without memory; made with the first of them */
     _Atomic uint32_t round;     /* whose end was reached */
 };
 
 struct page_receiver {
     const struct migration_guest *guest;
+    struct demand *demand; /* the target's */
     _Atomic uint64_t
         *touched; /* one bit a page that is perhaps not zeros; others need no zeroing */
     int stop_fd;
@@ -44,6 +48,9 @@ int page_receiver_init(struct page_receiver *receiver, const struct migration_gu
 int page_receiver_start(struct page_receiver *receiver, struct error *err);
 /* Ends the threads (@stop_fd must be readable by now), closes and frees. */
 void page_receiver_stop(struct page_receiver *receiver);
+
+/* Ends the threads by closing their connections: the next start has others. */
+void page_receiver_hang_up(struct page_receiver *receiver);
 
 /* The last round of which all streams reached the end, or -1 where a stream failed. */
 int64_t page_receiver_round(struct page_receiver *receiver, struct error *err);

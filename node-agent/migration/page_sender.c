@@ -3,11 +3,13 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "common/clock.h"
 #include "node-agent/migration/event.h"
 #include "node-agent/migration/page_packer.h"
 #include "node-agent/migration/pages.h"
+#include "node-agent/migration/supply.h"
 
 #define PIECE_PAGES        1024u    /* claimed at once: 4 MiB */
 #define HOLE_PIECE_PAGES   1048576u /* of a hole: 4 GiB */
@@ -26,7 +28,7 @@ struct page_frame {
 static int wait_for_bandwidth(struct page_stream *stream, uint64_t bytes, struct error *err)
 {
     int64_t wait_ns = pacer_take(&stream->sender->pacer, bytes, clock_monotonic_ns());
-    if (wait_ns <= 0)
+    if (wait_ns <= 0 || stream->urgent)
         return 0;
     struct pollfd stop = {.fd = stream->sender->stop_fd, .events = POLLIN};
     struct timespec timeout = {.tv_sec = wait_ns / 1000000000, .tv_nsec = wait_ns % 1000000000};
@@ -210,6 +212,11 @@ static int send_first(struct page_stream *stream, const struct piece *piece, str
     uint64_t data = 0;
     uint64_t page = page_next_data(guest, piece->first);
     while (page < piece->end) {
+        if (!bitmap_test(stream->sender->round.bitmap, page)) { /* hot.h */
+            page++;
+            data++;
+            continue;
+        }
         if (page_is_zero(guest->ram + page * PAGE_BYTES)) {
             page = page_next_data(guest, page + 1);
             continue;
@@ -259,6 +266,29 @@ static int send_round(struct page_stream *stream, struct error *err)
     return send_frame(stream, FRAME_ROUND_END, NULL, 0, NULL, err);
 }
 
+/* ---------------------------------------------------------------- post-copy */
+
+int page_stream_send(struct page_stream *stream, uint64_t page, struct error *err)
+{
+    if (!page_is_zero(stream->sender->guest->ram + page * PAGE_BYTES))
+        return send_data(stream, page, err);
+    atomic_fetch_add(&stream->sender->pages_zero, 1);
+    return send_zero(stream, page, err);
+}
+
+int page_stream_flush(struct page_stream *stream, struct error *err)
+{
+    return flush_data(stream, err) < 0 ? -1 : flush_zeros(stream, err);
+}
+
+/* Without deltas: the target has nothing to apply them to. */
+static int serve(struct page_stream *stream, struct error *err)
+{
+    struct page_sender *sender = stream->sender;
+    packer_begin_round(stream->frame->packer, NULL, false);
+    return supply_serve(sender->round.supply, stream, stream == sender->streams, err);
+}
+
 /* ---------------------------------------------------------------- threads */
 
 static bool wait_for_round(struct page_sender *sender, uint32_t last)
@@ -279,7 +309,7 @@ static void *run_stream(void *argument)
     while (wait_for_round(sender, last)) {
         struct error err = ERROR_INIT;
         last = sender->round.number; /* stands still until all threads have finished it */
-        int sent = send_round(stream, &err);
+        int sent = sender->round.supply ? serve(stream, &err) : send_round(stream, &err);
         (void)pthread_mutex_lock(&sender->lock);
         sender->busy--;
         if (sent < 0 && sender->failure.kind == ERROR_NONE)
@@ -364,6 +394,18 @@ void page_sender_stop(struct page_sender *sender)
         stream->frame = NULL;
         stream->started = false;
     }
+}
+
+void page_sender_hang_up(struct page_sender *sender)
+{
+    for (unsigned i = 0; i < sender->count; i++)
+        if (sender->streams[i].started)
+            (void)shutdown(sender->streams[i].channel.fd, SHUT_RDWR);
+    page_sender_stop(sender);
+    sender->quit = false;
+    sender->round = (struct page_round){0};
+    sender->failure = (struct error)ERROR_INIT;
+    sender->busy = 0;
 }
 
 void page_sender_destroy(struct page_sender *sender)

@@ -18,6 +18,7 @@
 #include "node-agent/migration/migration.h"
 #include "node-agent/migration/pacer.h"
 
+struct supply;     /* supply.h */
 struct page_frame; /* one that is being filled */
 struct page_cache;
 
@@ -26,6 +27,7 @@ struct page_stream {
     struct channel channel;
     pthread_t thread;
     bool started;
+    bool urgent; /* takes its bandwidth without waiting for it */
     struct page_frame *frame;
 };
 
@@ -35,6 +37,7 @@ struct page_round {
     const uint64_t *bitmap; /* unchanged until the round is over */
     bool clear; /* re-protect pages before they are read; not while the guest is stopped */
     bool first; /* nothing was sent before: zero pages and holes need not be */
+    struct supply *supply; /* post-copy instead of a round, until it is over; NULL else */
 };
 
 struct page_sender {
@@ -70,6 +73,13 @@ int page_sender_start(struct page_sender *sender, struct error *err);
 void page_sender_stop(struct page_sender *sender);
 /* After page_sender_stop(). */
 void page_sender_destroy(struct page_sender *sender);
+
+/* Ends the threads by closing their connections; the next start has others. */
+void page_sender_hang_up(struct page_sender *sender);
+
+/* For supply.h, on the stream's thread: sends a page, a flush later at the latest. */
+int page_stream_send(struct page_stream *stream, uint64_t page, struct error *err);
+int page_stream_flush(struct page_stream *stream, struct error *err);
 
 /* The target has thrown pages away: none is sent any more as what changed. Between rounds. */
 void page_sender_forget(struct page_sender *sender);

@@ -43,6 +43,16 @@ static bool must_back_off(const struct policy_input *input)
            input->since_failed_ms < (uint64_t)POLICY_BACKOFF_MS << (input->pauses_failed - 1);
 }
 
+/* Rounds cannot shrink below the working set of a guest that dirties as fast as the link carries;
+ * the tenth is what the measurement of a working set that is sent over and over lacks. */
+static void note_outrun(const struct policy_input *input, struct policy_memory *memory)
+{
+    bool outrun = input->bandwidth > 0 && input->dirty >= input->bandwidth - input->bandwidth / 10;
+    memory->outrun_ms =
+        outrun ? memory->outrun_ms + input->elapsed_ms - memory->last_elapsed_ms : 0;
+    memory->last_elapsed_ms = input->elapsed_ms;
+}
+
 /* Each step leaves the guest's writers about 40 % of the speed of the one before. */
 static const uint32_t throttle_steps[] = {0, 60, 84, 94, 97, 99};
 #define THROTTLE_LAST (sizeof throttle_steps / sizeof throttle_steps[0] - 1)
@@ -77,12 +87,16 @@ struct policy_output policy_decide(const struct policy_input *input, struct poli
         memory->best_round = input->round;
         memory->best_elapsed_ms = input->elapsed_ms;
     }
+    note_outrun(input, memory);
     if (output.predicted_pause_us <= input->limit_us) {
         memory->within++;
         if (must_back_off(input))
             output.wait_ms = POLICY_WAIT_MS;
         else if (!worth_polishing(input, memory))
             output.choice = POLICY_PAUSE;
+    } else if (input->postcopy_allowed && !must_back_off(input) &&
+               memory->outrun_ms >= POLICY_OUTRUN_MS) {
+        output.choice = POLICY_POSTCOPY;
     } else if (input->elapsed_ms >= input->timeout_ms) {
         output.choice = POLICY_GIVE_UP;
         output.reason = POLICY_REASON_TIMEOUT;
@@ -90,7 +104,7 @@ struct policy_output policy_decide(const struct policy_input *input, struct poli
         output.choice = POLICY_CONTINUE;
     } else if (input->round >= memory->best_round + POLICY_STUCK_ROUNDS &&
                input->elapsed_ms >= memory->best_elapsed_ms + POLICY_STUCK_MS) {
-        output.choice = POLICY_GIVE_UP;
+        output.choice = input->postcopy_allowed ? POLICY_POSTCOPY : POLICY_GIVE_UP;
         output.reason = POLICY_REASON_DIVERGES;
     }
     memory->last_remaining = input->remaining_bytes;

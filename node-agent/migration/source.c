@@ -9,6 +9,7 @@
 #include "node-agent/migration/event.h"
 #include "node-agent/migration/limits.h"
 #include "node-agent/migration/pages.h"
+#include "node-agent/migration/source_postcopy.h"
 
 static int check_options(const struct migration_guest *guest,
                          const struct migration_source_options *options, struct error *err)
@@ -22,7 +23,7 @@ static int check_options(const struct migration_guest *guest,
         return error_set(err, ERROR_USAGE, "at most %d streams", MIGRATION_STREAMS_MAX);
     if (options->limits.compress > MIGRATION_COMPRESS_ZSTD)
         return error_set(err, ERROR_USAGE, "a compression that is not known");
-    return 0;
+    return source_check_postcopy(options, err);
 }
 
 static void destroy(struct migration_source *source)
@@ -36,6 +37,9 @@ static void destroy(struct migration_source *source)
     close_fd(&source->stop_fd);
     free(source->bitmap);
     free(source->state);
+    free(source->told);
+    supply_destroy(&source->supply);
+    hot_free(&source->hot);
     explicit_bzero(source->options.key, sizeof(source->options.key));
     free(source);
 }
@@ -62,6 +66,8 @@ struct migration_source *migration_source_start(const struct migration_guest *gu
     source->options.limits = limits_resolve(options->limits);
     if (source->options.limits.streams == 0)
         source->options.limits.streams = MIGRATION_DEFAULT_STREAMS;
+    if (source->options.limits.streams < 2 && source_wants_postcopy(source))
+        source->options.limits.streams = 2; /* an urgent one, and one for all the rest */
     source->control.fd = source->wake_fd = source->stop_fd = source->report.event_fd = -1;
     (void)pthread_mutex_init(&source->lock, NULL);
     page_sender_init(&source->sender, &source->guest, options->limits.bandwidth_bps, -1, -1);
@@ -125,6 +131,7 @@ void migration_source_free(struct migration_source *source)
     source->leaving = true;
     (void)pthread_mutex_unlock(&source->lock);
     event_raise(source->wake_fd);
+    event_raise(source->stop_fd);
     (void)pthread_join(source->thread, NULL);
     destroy(source);
 }

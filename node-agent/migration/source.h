@@ -1,15 +1,17 @@
 /* source.h: inside of the source: source.c (interface), source_steps.c (the table), source_wait.c
- * (the poll loop and what the target says). */
+ * (the poll loop and what the target says), source_postcopy.c. */
 #pragma once
 
 #include <pthread.h>
 
 #include "node-agent/migration/channel.h"
+#include "node-agent/migration/hot.h"
 #include "node-agent/migration/link_model.h"
 #include "node-agent/migration/migration.h"
 #include "node-agent/migration/page_sender.h"
 #include "node-agent/migration/policy.h"
 #include "node-agent/migration/report.h"
+#include "node-agent/migration/supply.h"
 
 struct migration_source {
     struct migration_guest guest;
@@ -59,6 +61,22 @@ struct migration_source {
     uint64_t last_moved; /* stall detection */
     int64_t last_progress_ns, last_told_ns;
     bool stalled;
+
+    struct hot hot;
+
+    struct supply supply; /* post-copy; see source_postcopy.c */
+    bool can_postcopy;    /* agreed upon with the target */
+    bool postcopy;        /* the pause in hand ends in it, or did */
+    bool dropping;        /* the pause to come is to end in it */
+    bool itemised;        /* the pause is reported */
+    bool refused;         /* the target said FAILED */
+    uint64_t
+        *told; /* pages the target was told to be stale; once it lost the link, that it lacks */
+    uint64_t told_pages, dropped_pages;
+    bool lacks_told, complete;
+    uint64_t resume; /* number of the last attempt to connect anew */
+    uint64_t backoff_ms;
+    uint64_t bytes_before; /* over links that were lost */
 };
 
 /* ---- source_wait.c */
@@ -71,6 +89,9 @@ enum source_event {
     SOURCE_ANNOUNCED = 8,
     SOURCE_DEADLINE = 16,   /* @deadline_ns passed */
     SOURCE_QUEUE_SENT = 32, /* the control connection's queue is empty */
+    SOURCE_DROPPED = 64,    /* the target has dropped all it was told */
+    SOURCE_LACKS = 128,     /* it said all it lacks */
+    SOURCE_COMPLETE = 256,  /* it lacks nothing */
 };
 
 /* Serves the control connection until one of @wanted happens and returns it; -1 where the target

@@ -2,9 +2,12 @@
  * source_steps.c: the source of a migration, as a table of steps.
  *
  *   CONNECT --> ROUND --> DECIDE --> PAUSE --> LAST --> GIVE_UP --> HANDOVER --> (end)
- *                 ^         |                   |
- *                 +---------+                   | deadline passed
- *                 +----------- RETRACT <--------+
+ *                 ^        |  |       ^         |                    |  ^          ^
+ *                 +--------+  +-DROP--+         | deadline passed    |  |          |
+ *                 +----------- RETRACT <--------+                    v  |          |
+ *                                                 link lost: RECONNECT <---- SERVE-+
+ *
+ * Post-copy goes by DROP before the pause, and by SERVE after the handover: see source_postcopy.c.
  *
  * Every step may fail, and cancel is heard in every step before GIVE_UP: then the guest runs on
  * here and the end is FAILED or CANCELLED. GIVE_UP is the point of no return; after it the end is
@@ -20,7 +23,7 @@
 #include "node-agent/migration/faults.h"
 #include "node-agent/migration/memory_hash.h"
 #include "node-agent/migration/pages.h"
-#include "node-agent/migration/source.h"
+#include "node-agent/migration/source_postcopy.h"
 
 #define WORD_TIMEOUT_NS  10000000000 /* from GO to RUNNING; then the controller must decide */
 #define ANNOUNCE_WAIT_NS 1000000000
@@ -40,6 +43,9 @@ enum step {
     STEP_RETRACT,
     STEP_GIVE_UP,
     STEP_HANDOVER,
+    STEP_DROP,
+    STEP_SERVE,
+    STEP_RECONNECT,
     STEP_END,
     STEP_FAIL, /* @err is set */
 };
@@ -52,8 +58,11 @@ void source_report_counters(struct migration_source *source)
     uint64_t zero = atomic_load(&source->sender.pages_zero);
     uint64_t done = sent + zero - source->round_sent - source->round_zero;
     uint64_t left = source->remaining > done ? source->remaining - done : 0;
+    if (source->postcopy)
+        left = supply_left(&source->supply);
     struct migration_progress *progress = report_edit(&source->report);
-    progress->wire_bytes = page_sender_bytes(&source->sender) + atomic_load(&source->control.sent);
+    progress->wire_bytes = source->bytes_before + page_sender_bytes(&source->sender) +
+                           atomic_load(&source->control.sent);
     progress->pages_sent = sent;
     progress->pages_zero = zero;
     progress->page_bytes = sent * PAGE_BYTES;
@@ -71,6 +80,8 @@ static enum step step_connect(struct migration_source *source, struct error *err
     if (source_greet(source, &source->control, 0, err) < 0)
         return STEP_FAIL;
     source->greeted = true;
+    if (source_check_target(source, err) < 0)
+        return STEP_FAIL;
     for (unsigned i = 0; i < source->options.limits.streams; i++) {
         source->sender.count = i + 1;
         if (source_greet(source, &source->sender.streams[i].channel, i + 1, err) < 0)
@@ -142,6 +153,7 @@ static int end_round(struct migration_source *source, struct error *err)
     memset(source->bitmap, 0, bitmap_words(pages) * sizeof(*source->bitmap));
     if (source->guest.ops->dirty_sync(source->guest.self, source->bitmap, err) < 0)
         return error_wrap(err, "cannot read the dirty log");
+    hot_collect(source);
     round.dirtied_pages = bitmap_count(source->bitmap, pages);
     source->remaining = round.dirtied_pages;
     source->round_sent += round.pages_sent;
@@ -150,7 +162,10 @@ static int end_round(struct migration_source *source, struct error *err)
     link_model_note(&source->link, round.page_bytes, us);
     report_add_round(&source->report, &round);
     struct migration_progress *progress = report_edit(&source->report);
-    progress->dirty_bps = round.dirtied_pages * PAGE_BYTES * 8 * 1000000 / us;
+    uint64_t dirty = round.dirtied_pages * 1000000 / us;
+    if (source->round == 1 && dirty < source->hot.pages_per_second)
+        dirty = source->hot.pages_per_second;
+    progress->dirty_bps = dirty * PAGE_BYTES * 8;
     if (round.wire_bytes >= SPEED_BYTES || progress->bandwidth_bps == 0)
         progress->bandwidth_bps = round.wire_bytes * 8 * 1000000 / us;
     report_done(&source->report);
@@ -220,8 +235,11 @@ static enum step step_decide(struct migration_source *source, struct error *err)
         .timeout_ms = limits->timeout_ms,
         .pauses_failed = now.pauses_failed,
         .since_failed_ms = (uint64_t)(clock_monotonic_ns() - source->failed_ns) / 1000000,
+        .postcopy_allowed = source->can_postcopy,
         .may_throttle = !limits->no_throttle && source->guest.ops->throttle,
     };
+    if (limits->mode == MIGRATION_MODE_POSTCOPY && source->can_postcopy)
+        return STEP_DROP;
     struct policy_output output = policy_decide(&input, &source->memory);
     struct migration_progress *progress = report_edit(&source->report);
     progress->predicted_pause_us = output.predicted_pause_us;
@@ -232,6 +250,8 @@ static enum step step_decide(struct migration_source *source, struct error *err)
     switch (output.choice) {
     case POLICY_PAUSE:
         return STEP_PAUSE;
+    case POLICY_POSTCOPY:
+        return STEP_DROP;
     case POLICY_CONTINUE:
         if (output.wait_ms &&
             source_wait(source, SOURCE_DEADLINE,
@@ -246,6 +266,12 @@ static enum step step_decide(struct migration_source *source, struct error *err)
 
 /* ---------------------------------------------------------------- the pause */
 
+static enum step step_drop(struct migration_source *source, struct error *err)
+{
+    source->dropping = true;
+    return source_drop_stale(source, err) < 0 ? STEP_FAIL : STEP_PAUSE;
+}
+
 static int queue_state(struct migration_source *source, struct error *err)
 {
     uint32_t numbers[2] = {htole32(source->attempt), htole32(source->round)};
@@ -253,6 +279,8 @@ static int queue_state(struct migration_source *source, struct error *err)
         return 0;
     if (source_queue(source, FRAME_STATE_BEGIN, source->state_size, numbers, sizeof(numbers), err) <
         0)
+        return -1;
+    if (source->dropping && source_switch(source, err) < 0)
         return -1;
     for (size_t at = 0; at < source->state_size;) {
         size_t size = source->state_size - at;
@@ -307,7 +335,8 @@ static enum step step_pause(struct migration_source *source, struct error *err)
     if (ops->dirty_sync(self, source->bitmap, err) < 0)
         return STEP_FAIL;
     source->remaining = bitmap_count(source->bitmap, source->guest.ram_bytes / PAGE_BYTES);
-    begin_round(source);
+    if (!source->dropping)
+        begin_round(source);
     if (queue_state(source, err) < 0)
         return STEP_FAIL;
     if (source->options.limits.verify && queue_hashes(source, err) < 0)
@@ -348,6 +377,10 @@ static enum step step_retract(struct migration_source *source, struct error *err
             "%u pauses were not over within the limit, the last after %llu ms: raise the limit",
             failed, (unsigned long long)pause_us / 1000);
         return STEP_FAIL;
+    }
+    if (source->dropping) {
+        source->dropping = false;
+        return source_unswitch(source, err) < 0 ? STEP_FAIL : STEP_ROUND;
     }
     if (source_wait(source, SOURCE_ROUND_DONE, 0, err) < 0 || end_round(source, err) < 0)
         return STEP_FAIL;
@@ -399,6 +432,13 @@ static void itemise(struct migration_source *source, struct migration_pause *pau
                       pause->last_pages_us + pause->handover_us + pause->activate_us;
 }
 
+/* After giving up: in post-copy nobody else has what the target lacks, so that the source never
+ * leaves by itself. */
+static enum step after_loss(struct migration_source *source)
+{
+    return source_may_reconnect(source) ? STEP_RECONNECT : STEP_FAIL;
+}
+
 static enum step step_handover(struct migration_source *source, struct error *err)
 {
     int64_t word_ns = (int64_t)source->options.limits.stall_timeout_ms * 1000000;
@@ -406,23 +446,39 @@ static enum step step_handover(struct migration_source *source, struct error *er
         clock_monotonic_ns() + (word_ns < WORD_TIMEOUT_NS ? word_ns : WORD_TIMEOUT_NS);
     int seen = source_wait(source, SOURCE_RUNNING | SOURCE_DEADLINE, deadline_ns, err);
     if (seen < 0)
-        return STEP_FAIL;
+        return after_loss(source);
     if (!(seen & SOURCE_RUNNING) || fault_point("source.running")) {
         error_set(err, ERROR_TIMEOUT, "the target's word did not come");
-        return STEP_FAIL;
+        return after_loss(source);
     }
+    if (source->postcopy)
+        supply_push(&source->supply);
     struct error ignored = ERROR_INIT; /* the guest runs there: nothing can fail any more */
     (void)source_wait(source, SOURCE_ANNOUNCED | SOURCE_DEADLINE,
                       clock_monotonic_ns() + ANNOUNCE_WAIT_NS, &ignored);
     source_report_counters(source);
-    report_add_round(&source->report, &source->last_round);
+    if (!source->postcopy) /* whose pause has no round */
+        report_add_round(&source->report, &source->last_round);
     struct migration_progress *progress = report_edit(&source->report);
     itemise(source, &progress->pause);
+    source->itemised = true;
     progress->verified = source->options.limits.verify;
-    progress->remaining_bytes = 0;
+    progress->remaining_bytes = source->postcopy ? progress->remaining_bytes : 0;
     progress->text[0] = 0;
     report_done(&source->report);
-    return STEP_END;
+    return source->postcopy ? STEP_SERVE : STEP_END;
+}
+
+static enum step step_serve(struct migration_source *source, struct error *err)
+{
+    return source_serve(source, err) < 0 ? after_loss(source) : STEP_END;
+}
+
+static enum step step_reconnect(struct migration_source *source, struct error *err)
+{
+    if (source_reconnect(source, err) < 0)
+        return after_loss(source);
+    return source->itemised ? STEP_SERVE : STEP_HANDOVER;
 }
 
 /* ---------------------------------------------------------------- the table and its end */
@@ -430,10 +486,12 @@ static enum step step_handover(struct migration_source *source, struct error *er
 static const struct {
     enum step (*take)(struct migration_source *source, struct error *err);
 } steps[] = {
-    [STEP_CONNECT] = {step_connect}, [STEP_ROUND] = {step_round},
-    [STEP_DECIDE] = {step_decide},   [STEP_PAUSE] = {step_pause},
-    [STEP_LAST] = {step_last},       [STEP_RETRACT] = {step_retract},
-    [STEP_GIVE_UP] = {step_give_up}, [STEP_HANDOVER] = {step_handover},
+    [STEP_CONNECT] = {step_connect},     [STEP_ROUND] = {step_round},
+    [STEP_DECIDE] = {step_decide},       [STEP_PAUSE] = {step_pause},
+    [STEP_LAST] = {step_last},           [STEP_RETRACT] = {step_retract},
+    [STEP_GIVE_UP] = {step_give_up},     [STEP_HANDOVER] = {step_handover},
+    [STEP_DROP] = {step_drop},           [STEP_SERVE] = {step_serve},
+    [STEP_RECONNECT] = {step_reconnect},
 };
 
 /* The guest runs at the source: at once, then the target is told. */
@@ -464,7 +522,12 @@ static void finish(struct migration_source *source, enum step last, struct error
     if (last == STEP_FAIL && source->gave_up) {
         phase = MIGRATION_PHASE_HANDOVER;
         outcome = MIGRATION_OUTCOME_IN_DOUBT;
-        error_wrap(err, "given up, and no word that the guest runs at the target");
+        if (source->postcopy && source->running) {
+            phase = MIGRATION_PHASE_POSTCOPY;
+            outcome = MIGRATION_OUTCOME_LOST;
+        } else {
+            error_wrap(err, "given up, and no word that the guest runs at the target");
+        }
     } else if (last == STEP_FAIL && source->running) {
         phase = MIGRATION_PHASE_FAILED;
         yield_to_target(source);

@@ -9,12 +9,13 @@
 #include "node-agent/migration/event.h"
 #include "node-agent/migration/limits.h"
 #include "node-agent/migration/pages.h"
-#include "node-agent/migration/source.h"
+#include "node-agent/migration/source_postcopy.h"
 
 #define CONNECT_TIMEOUT_MS 10000u
 #define TICK_NS            100000000 /* how often the progress is told */
 #define STALL_WARN_NS      5000000000
 #define REASON_WAIT_NS     300000000
+#define SILENCE_MS         5000u
 #define REHEARSED_MAX_US   10000000u
 
 /* ---------------------------------------------------------------- greeting */
@@ -38,7 +39,9 @@ static int exchange(struct migration_source *source, struct channel *channel, un
                           .encrypted = !options->limits.unencrypted,
                           .verify = options->limits.verify,
                           .ram_bytes = source->guest.ram_bytes,
-                          .next_epoch = options->next_epoch};
+                          .next_epoch = options->next_epoch,
+                          .postcopy = source_wants_postcopy(source),
+                          .resume = source->resume};
     (void)snprintf(hello.migration_id, sizeof(hello.migration_id), "%s", options->migration_id);
     (void)snprintf(hello.vm_id, sizeof(hello.vm_id), "%s", source->guest.vm_id);
     if (seal_random(hello.nonce, sizeof(hello.nonce), err) < 0)
@@ -66,6 +69,8 @@ static int exchange(struct migration_source *source, struct channel *channel, un
         return error_set(err, ERROR_FAILED, "the target does not know the migration's key");
     if (!reply->accepted)
         return error_set(err, ERROR_FAILED, "the target refused: %s", reply->text);
+    if (index == 0 && source->resume == 0)
+        source->can_postcopy = hello.postcopy && reply->postcopy;
     return 0;
 }
 
@@ -122,8 +127,9 @@ static int hear(struct migration_source *source, const struct frame *frame, cons
         stream_get_times(payload, &source->ready_times);
         return 0;
     case FRAME_RUNNING:
+        if (!source->running)
+            source->running_ns = clock_monotonic_ns();
         source->running = true;
-        source->running_ns = clock_monotonic_ns();
         stream_get_times(payload, &source->running_times);
         if (!source->gave_up)
             return error_set(err, ERROR_CONFLICT,
@@ -134,9 +140,10 @@ static int hear(struct migration_source *source, const struct frame *frame, cons
         source->announce_us = frame->argument;
         return 0;
     case FRAME_FAILED:
+        source->refused = true;
         return error_set(err, ERROR_FAILED, "the target failed: %.*s", (int)frame->length, payload);
     default:
-        return error_set(err, ERROR_FAILED, "unexpected frame of type %u", frame->type);
+        return source_hear_postcopy(source, frame, payload, err);
     }
 }
 
@@ -191,7 +198,8 @@ static int watch_progress(struct migration_source *source, struct error *err)
         return 0;
     }
     uint64_t still_ms = (uint64_t)(now_ns - source->last_progress_ns) / 1000000;
-    if (still_ms >= source->options.limits.stall_timeout_ms)
+    /* In post-copy a link that is silent is made anew. */
+    if (still_ms >= (source->gave_up ? SILENCE_MS : source->options.limits.stall_timeout_ms))
         return error_set(err, ERROR_TIMEOUT,
                          "no progress for %llu s: is the link to %s up, and the target alive?",
                          (unsigned long long)still_ms / 1000, source->options.host);
@@ -219,7 +227,7 @@ static int look(struct migration_source *source, unsigned wanted, int64_t deadli
                 struct error *err)
 {
     int sent = page_sender_round_sent(&source->sender, err);
-    if (sent < 0 && !source->gave_up)
+    if (sent < 0 && (!source->gave_up || source->postcopy))
         return -1;
     unsigned seen = 0;
     if (sent > 0 && source->round_done == source->round)
@@ -232,6 +240,12 @@ static int look(struct migration_source *source, unsigned wanted, int64_t deadli
         seen |= SOURCE_ANNOUNCED;
     if (!channel_has_queued(&source->control))
         seen |= SOURCE_QUEUE_SENT;
+    if (source->dropped_pages == source->told_pages)
+        seen |= SOURCE_DROPPED;
+    if (source->lacks_told)
+        seen |= SOURCE_LACKS;
+    if (source->complete)
+        seen |= SOURCE_COMPLETE;
     if (deadline_ns && clock_monotonic_ns() >= deadline_ns)
         seen |= SOURCE_DEADLINE;
     return (int)(seen & wanted);
@@ -296,6 +310,8 @@ int source_wait(struct migration_source *source, unsigned wanted, int64_t deadli
         if (deadline_ns == 0 && watch_progress(source, err) < 0)
             return -1;
         tell_progress(source);
+        if (hot_watch(source, err) < 0)
+            return -1;
         sleep_until_something(source, deadline_ns);
     }
 }

@@ -6,18 +6,23 @@
  *
  *   source -> target, 240 bytes                     target -> source, 336 bytes
  *     0  "VMPMIGR1"                                   0  "VMPMIGR2"
- *     8  u16 version   10 u16 index                   8  u16 version   10 u16 1: accepted, 0: not
- *    12  u16 N         14 u16 flags (1: encrypted,   12  u32 0
- *                             2: verify)             16  text, why not, 256 bytes, terminated
+ *     8  u16 version   10 u16 index                   8  u16 version   10 u16 flags (1: accepted,
+ *    12  u16 N         14 u16 flags (1: encrypted,                256: can do post-copy)
+ *                             2: verify,             12  u32 0
+ *                             256: post-copy)        16  text, why not, 256 bytes, terminated
  *    16  u64 RAM bytes 24 u64 epoch of the target   272  nonce, 32 random bytes
  *    32  migration id, 64 bytes, terminated         304  MAC, 32 bytes
  *    96  VM id, 64 bytes, terminated
- *   160  nonce, 32 random bytes   192 u64 realtime  200 zeros, 8
+ *   160  nonce, 32 random bytes   192 u64 realtime  200 u64 resume
  *   208  MAC, 32 bytes
  *
  * realtime: the source's CLOCK_REALTIME as it sent the hello, in nanoseconds. The target takes it
  * for how far the two hosts' clocks are apart, so that the guest's clock goes on by the time that
  * passed and not by what the hosts disagree.
+ *
+ * resume: 0, or the number of the source's attempt, from 1, to go on after the link was lost in
+ * post-copy. All connections are made anew then, with keys of their own. A number that is not
+ * higher than the last is a recording.
  *
  * MACs are HMAC-SHA256 with a key derived from the migration's: of all before it, and, in the
  * reply, of the source's whole hello first. A hello whose MAC is wrong gets no answer. Keys of the
@@ -50,13 +55,27 @@
  *     RETRACT     argument: attempt. The guest runs on at the source; rounds go on
  *     GO          argument: epoch; payload: u32 attempt, u32 0. The source has given up: run
  *     CANCEL      throw everything away
+ *     STALE       list of runs: what was sent of these pages is old; drop it. Until they are sent
+ *                 again they count as lacking
+ *     POSTCOPY    within a pause, before STATE; argument: how many pages are lacking. RAM is not
+ *                 going to be complete: they come when the guest runs, or when it is loaded
  *   target -> source
  *     REHEARSED   argument: microseconds that saving and loading its own, empty machine state took
  *     ROUND_DONE  argument: round; all page connections have reached its end
  *     READY       argument: attempt; payload: times. Loaded and verified, waiting for GO
  *     RUNNING     argument: epoch; payload: times
  *     ANNOUNCED   argument: microseconds from running until the network was told
- *     FAILED      payload: text, at most 255 bytes. The guest will never run here
+ *     FAILED      payload: text, at most 255 bytes. The guest will never run here, or never again
+ *     DROPPED     answer to the last STALE; argument: how many pages are lacking
+ *     LACKS       once all connections are there again: list of runs that are lacking; argument:
+ *                 how many pages more are told by further frames of this type
+ *     COMPLETE    nothing is lacking any more: the source is needed no longer
+ *   on the first page connection, target -> source
+ *     WANT        argument: a page somebody waits for
+ *
+ * In post-copy PAGES and ZEROS have 2^32 - 1 for a round: such a page is put where nothing is,
+ * never over what is there. The first page connection carries what was wanted and what lies around
+ * it, the others everything else. A list of runs is at most 1 MiB of them.
  *
  * A run is a u64: page number in the upper 48 bits, number of pages - 1 in the lower 16. Page
  * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data.
@@ -87,6 +106,8 @@
 #define REPLY_MAGIC      "VMPMIGR2"
 #define FLAG_ENCRYPTED   1u
 #define FLAG_VERIFY      2u
+#define FLAG_POSTCOPY    256u
+#define FLAG_ACCEPTED    1u
 #define STREAM_COUNT_MAX 16u
 #define RAM_BYTES_MAX    (1ull << 46)
 
@@ -144,12 +165,18 @@ static const struct shape {
     {FRAME_RETRACT, PATH_TO_TARGET, 0, 0},
     {FRAME_GO, PATH_TO_TARGET, 8, 8},
     {FRAME_CANCEL, PATH_TO_TARGET, 0, 0},
+    {FRAME_STALE, PATH_TO_TARGET, STREAM_RUN_BYTES, STREAM_CHUNK_MAX},
+    {FRAME_POSTCOPY, PATH_TO_TARGET, 0, 0},
     {FRAME_ROUND_DONE, PATH_TO_SOURCE, 0, 0},
     {FRAME_REHEARSED, PATH_TO_SOURCE, 0, 0},
     {FRAME_READY, PATH_TO_SOURCE, STREAM_TIMES_BYTES, STREAM_TIMES_BYTES},
     {FRAME_RUNNING, PATH_TO_SOURCE, STREAM_TIMES_BYTES, STREAM_TIMES_BYTES},
     {FRAME_ANNOUNCED, PATH_TO_SOURCE, 0, 0},
     {FRAME_FAILED, PATH_TO_SOURCE, 0, STREAM_TEXT_MAX},
+    {FRAME_DROPPED, PATH_TO_SOURCE, 0, 0},
+    {FRAME_LACKS, PATH_TO_SOURCE, 0, STREAM_CHUNK_MAX},
+    {FRAME_COMPLETE, PATH_TO_SOURCE, 0, 0},
+    {FRAME_WANT, PATH_WANTS, 0, 0},
 };
 
 static const struct shape *find_shape(uint8_t type, enum stream_path path)
@@ -202,19 +229,38 @@ void stream_put_run(uint8_t out[STREAM_RUN_BYTES], struct run run)
     put64(out, run.first << 16 | (uint64_t)(run.count - 1));
 }
 
+static int get_run(const uint8_t *at, uint64_t ram_pages, struct run *run, struct error *err)
+{
+    uint64_t packed = get64(at);
+    *run = (struct run){.first = packed >> 16, .count = (uint32_t)(packed & 0xffff) + 1};
+    if (run->first >= ram_pages || run->count > ram_pages - run->first)
+        return error_set(err, ERROR_FAILED, "pages %llu to %llu are beyond the guest's RAM",
+                         (unsigned long long)run->first,
+                         (unsigned long long)(run->first + run->count - 1));
+    return 0;
+}
+
+int stream_get_list(const uint8_t *payload, uint32_t length, uint32_t *at, uint64_t ram_pages,
+                    struct run *run, struct error *err)
+{
+    if (length % STREAM_RUN_BYTES)
+        return error_set(err, ERROR_FAILED, "a list of %u bytes has half a run", length);
+    if (*at >= length)
+        return 0;
+    if (get_run(payload + *at, ram_pages, run, err) < 0)
+        return -1;
+    *at += STREAM_RUN_BYTES;
+    return 1;
+}
+
 int stream_get_runs(const uint8_t *table, const struct frame *frame, uint64_t ram_pages,
                     struct run *runs, uint64_t *pages, struct error *err)
 {
     *pages = 0;
     for (unsigned i = 0; i < frame->runs; i++) {
-        uint64_t packed = get64(table + (size_t)i * STREAM_RUN_BYTES);
-        struct run run = {.first = packed >> 16, .count = (uint32_t)(packed & 0xffff) + 1};
-        if (run.first >= ram_pages || run.count > ram_pages - run.first)
-            return error_set(err, ERROR_FAILED, "pages %llu to %llu are beyond the guest's RAM",
-                             (unsigned long long)run.first,
-                             (unsigned long long)(run.first + run.count - 1));
-        runs[i] = run;
-        *pages += run.count;
+        if (get_run(table + (size_t)i * STREAM_RUN_BYTES, ram_pages, &runs[i], err) < 0)
+            return -1;
+        *pages += runs[i].count;
     }
     if (frame->type != FRAME_PAGES)
         return 0;
@@ -264,14 +310,16 @@ void stream_put_hello(uint8_t out[STREAM_HELLO_BYTES], const struct hello *hello
     put16(out + 8, hello->version);
     put16(out + 10, hello->index);
     put16(out + 12, hello->streams);
-    put16(out + 14, (uint16_t)((hello->encrypted ? FLAG_ENCRYPTED : 0u) |
-                               (hello->verify ? FLAG_VERIFY : 0u)));
+    put16(out + 14,
+          (uint16_t)((hello->encrypted ? FLAG_ENCRYPTED : 0u) | (hello->verify ? FLAG_VERIFY : 0u) |
+                     (hello->postcopy ? FLAG_POSTCOPY : 0u)));
     put64(out + 16, hello->ram_bytes);
     put64(out + 24, hello->next_epoch);
     put_text(out + 32, hello->migration_id, STREAM_ID_BYTES);
     put_text(out + 96, hello->vm_id, STREAM_ID_BYTES);
     memcpy(out + 160, hello->nonce, STREAM_NONCE_BYTES);
     put64(out + 192, hello->realtime_ns);
+    put64(out + 200, hello->resume);
 }
 
 int stream_get_hello(const uint8_t in[STREAM_HELLO_BYTES], struct hello *hello, struct error *err)
@@ -284,6 +332,7 @@ int stream_get_hello(const uint8_t in[STREAM_HELLO_BYTES], struct hello *hello, 
                             .streams = get16(in + 12),
                             .encrypted = flags & FLAG_ENCRYPTED,
                             .verify = flags & FLAG_VERIFY,
+                            .postcopy = flags & FLAG_POSTCOPY,
                             .ram_bytes = get64(in + 16),
                             .next_epoch = get64(in + 24)};
     if (hello->streams == 0 || hello->streams > STREAM_COUNT_MAX || hello->index > hello->streams)
@@ -297,6 +346,7 @@ int stream_get_hello(const uint8_t in[STREAM_HELLO_BYTES], struct hello *hello, 
         return -1;
     memcpy(hello->nonce, in + 160, STREAM_NONCE_BYTES);
     hello->realtime_ns = get64(in + 192);
+    hello->resume = get64(in + 200);
     return 0;
 }
 
@@ -305,7 +355,8 @@ void stream_put_reply(uint8_t out[STREAM_REPLY_BYTES], const struct hello_reply 
     memset(out, 0, STREAM_REPLY_BYTES);
     memcpy(out, REPLY_MAGIC, 8);
     put16(out + 8, reply->version);
-    put16(out + 10, reply->accepted ? 1 : 0);
+    put16(out + 10, (uint16_t)((reply->accepted ? FLAG_ACCEPTED : 0u) |
+                               (reply->postcopy ? FLAG_POSTCOPY : 0u)));
     put_text(out + 16, reply->text, STREAM_TEXT_MAX + 1);
     memcpy(out + 272, reply->nonce, STREAM_NONCE_BYTES);
 }
@@ -315,7 +366,10 @@ int stream_get_reply(const uint8_t in[STREAM_REPLY_BYTES], struct hello_reply *r
 {
     if (memcmp(in, REPLY_MAGIC, 8) != 0)
         return error_set(err, ERROR_FAILED, "the target does not speak vmpool's migration");
-    *reply = (struct hello_reply){.version = get16(in + 8), .accepted = get16(in + 10) == 1};
+    unsigned flags = get16(in + 10);
+    *reply = (struct hello_reply){.version = get16(in + 8),
+                                  .accepted = flags & FLAG_ACCEPTED,
+                                  .postcopy = flags & FLAG_POSTCOPY};
     memcpy(reply->nonce, in + 272, STREAM_NONCE_BYTES);
     return get_text(in + 16, reply->text, STREAM_TEXT_MAX + 1, "answer", err);
 }

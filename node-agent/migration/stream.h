@@ -40,16 +40,25 @@ enum frame_type {
     FRAME_RETRACT = 19,
     FRAME_GO = 20,
     FRAME_CANCEL = 21,
+    FRAME_STALE = 22,
+    FRAME_POSTCOPY = 23,
     FRAME_ROUND_DONE = 32,
     FRAME_READY = 33,
     FRAME_RUNNING = 34,
     FRAME_ANNOUNCED = 35,
     FRAME_FAILED = 36,
     FRAME_REHEARSED = 37,
+    FRAME_DROPPED = 40,
+    FRAME_LACKS = 41,
+    FRAME_COMPLETE = 42,
+    FRAME_WANT = 48,
 };
 
+/* The round that PAGES and ZEROS of post-copy are said to be of. */
+#define STREAM_POSTCOPY_ROUND UINT32_MAX
+
 /* Who may send what: a frame on the wrong path is refused. */
-enum stream_path { PATH_PAGES, PATH_TO_TARGET, PATH_TO_SOURCE };
+enum stream_path { PATH_PAGES, PATH_TO_TARGET, PATH_TO_SOURCE, PATH_WANTS };
 
 struct frame {
     uint8_t type;    /* enum frame_type */
@@ -81,6 +90,8 @@ struct hello {
     uint64_t ram_bytes;
     uint64_t next_epoch;
     uint64_t realtime_ns; /* the source's clock as it sent this */
+    bool postcopy;        /* the source may switch to post-copy */
+    uint64_t resume;      /* number of the attempt to go on in post-copy; 0: the first connection */
     char migration_id[STREAM_ID_BYTES];
     char vm_id[STREAM_ID_BYTES];
     uint8_t nonce[STREAM_NONCE_BYTES];
@@ -89,6 +100,7 @@ struct hello {
 struct hello_reply {
     uint16_t version;
     bool accepted;
+    bool postcopy;                  /* the target can do that */
     char text[STREAM_TEXT_MAX + 1]; /* why not */
     uint8_t nonce[STREAM_NONCE_BYTES];
 };
@@ -105,6 +117,12 @@ int stream_get_frame(const uint8_t in[STREAM_HEADER_BYTES], enum stream_path pat
 void stream_put_run(uint8_t out[STREAM_RUN_BYTES], struct run run);
 int stream_get_runs(const uint8_t *table, const struct frame *frame, uint64_t ram_pages,
                     struct run *runs, uint64_t *pages, struct error *err);
+
+/* Lists of runs without data: the payload of STALE and LACKS. stream_get_list() gives one after the
+ * other, from *@at on: 1, or 0 at the end; refuses what stream_get_runs() does. */
+#define STREAM_LIST_MAX (STREAM_CHUNK_MAX / STREAM_RUN_BYTES)
+int stream_get_list(const uint8_t *payload, uint32_t length, uint32_t *at, uint64_t ram_pages,
+                    struct run *run, struct error *err);
 
 /* Payload of READY and RUNNING: 24 bytes. */
 #define STREAM_TIMES_BYTES 24u

@@ -20,7 +20,9 @@ static void *run_target(void *argument)
 static void destroy(struct migration_target *target)
 {
     target_close_greetings(target);
+    demand_stop(&target->demand);
     page_receiver_stop(&target->receiver);
+    demand_destroy(&target->demand);
     channel_close(&target->control);
     report_destroy(&target->report);
     (void)pthread_cond_destroy(&target->changed);
@@ -66,11 +68,14 @@ struct migration_target *migration_target_start(const struct migration_guest *gu
         target->greetings[i].fd = -1;
     (void)pthread_mutex_init(&target->lock, NULL);
     (void)pthread_cond_init(&target->changed, NULL);
+    target->demand.quit_fd = -1;
     int number = 0;
     if (page_receiver_init(&target->receiver, &target->guest, -1, -1, err) < 0 ||
         report_init(&target->report, options->migration_id, guest->ram_bytes, err) < 0 ||
         (target->wake_fd = event_new(err)) < 0 || (target->stop_fd = event_new(err)) < 0)
         goto failed;
+    demand_init(&target->demand, &target->guest, target->wake_fd);
+    target->receiver.demand = &target->demand;
     target->receiver.wake_fd = target->wake_fd;
     target->receiver.stop_fd = target->stop_fd;
     target->report.progress.phase = MIGRATION_PHASE_CONNECTING;
@@ -106,7 +111,8 @@ enum migration_target_state migration_target_progress(struct migration_target *t
 static int answer_ended(const struct migration_target *target, enum target_order order,
                         uint64_t epoch, struct error *err)
 {
-    bool runs = target->state == MIGRATION_TARGET_RUNNING;
+    bool runs =
+        target->state == MIGRATION_TARGET_RUNNING || target->state == MIGRATION_TARGET_POSTCOPY;
     if (order == ORDER_RUN)
         return runs && target->run_epoch == epoch
                    ? 0
@@ -158,6 +164,7 @@ void migration_target_free(struct migration_target *target)
         return;
     struct error ignored = ERROR_INIT;
     (void)migration_target_discard(target, &ignored); /* refused where the guest runs: it stays */
+    (void)give_order(target, ORDER_LEAVE, 0, &ignored);
     (void)pthread_join(target->thread, NULL);
     destroy(target);
 }

@@ -1,10 +1,11 @@
 /* target.h: inside of the target: target.c (interface), target_accept.c (greeting), target_steps.c
- * (states and messages). */
+ * (states and messages), target_postcopy.c. */
 #pragma once
 
 #include <pthread.h>
 
 #include "node-agent/migration/channel.h"
+#include "node-agent/migration/demand.h"
 #include "node-agent/migration/migration.h"
 #include "node-agent/migration/page_receiver.h"
 #include "node-agent/migration/report.h"
@@ -19,7 +20,7 @@ struct greeting {
     uint8_t hello[STREAM_HELLO_BYTES];
 };
 
-enum target_order { ORDER_NONE, ORDER_RUN, ORDER_DISCARD };
+enum target_order { ORDER_NONE, ORDER_RUN, ORDER_DISCARD, ORDER_LEAVE };
 
 struct migration_target {
     struct migration_guest guest;
@@ -54,6 +55,14 @@ struct migration_target {
     int64_t last_progress_ns;
     int64_t complete_ns, go_ns;
     struct stream_times times;
+
+    struct demand demand; /* post-copy; see target_postcopy.c */
+    bool can_postcopy;    /* agreed upon with the source */
+    bool postcopy;        /* the pause in hand ends in it, or did */
+    bool demanding;       /* RAM is watched */
+    bool held;
+    uint64_t resume; /* number of the source's last attempt to go on */
+    int64_t resume_ns, lost_ns;
 };
 
 /* ---- target_accept.c */
@@ -66,3 +75,6 @@ void target_close_greetings(struct migration_target *target);
 /* ---- target_steps.c */
 
 void target_run(struct migration_target *target);
+/* Queues a frame on the control connection; without one it is lost, and nothing depends on it. */
+int target_queue(struct migration_target *target, enum frame_type type, uint64_t argument,
+                 const void *payload, size_t length, struct error *err);

@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "node-agent/migration/limits.h"
 #include "node-agent/migration/target.h"
+#include "node-agent/migration/target_postcopy.h"
 
 #define GREETING_NS   5000000000
 #define STRANGERS_LOG 5u /* the first of them are logged */
@@ -60,6 +61,8 @@ static const char *find_objection(const struct migration_target *target, const s
         return "too many streams";
     if (target->streams && hello->streams != target->streams)
         return "the number of streams changed";
+    if (target->state != MIGRATION_TARGET_WAITING || hello->resume > 0)
+        return target_object_to_resume(target, hello);
     bool taken = hello->index == 0 ? target->control.fd >= 0
                                    : target->receiver.inlets[hello->index - 1].connected;
     return taken ? "this stream is connected already" : NULL;
@@ -89,6 +92,7 @@ static int admit(struct migration_target *target, struct greeting *greeting,
     *channel = opened;
     target->streams = hello->streams;
     target->verify = hello->verify;
+    target->can_postcopy = reply->postcopy;
     target->receiver.count = hello->streams;
     if (hello->index > 0)
         target->receiver.inlets[hello->index - 1].connected = true;
@@ -104,6 +108,7 @@ static int answer(struct migration_target *target, struct greeting *greeting, st
         return -1;
     const char *objection = find_objection(target, &hello);
     reply.accepted = !objection;
+    reply.postcopy = hello.postcopy && target_wants_postcopy(target);
     if (objection)
         (void)snprintf(reply.text, sizeof(reply.text), "%s", objection);
     if (seal_random(reply.nonce, sizeof(reply.nonce), err) < 0)
@@ -117,6 +122,8 @@ static int answer(struct migration_target *target, struct greeting *greeting, st
         target->guest.ops->peer_clock(target->guest.self,
                                       (int64_t)(hello.realtime_ns - (uint64_t)clock_wall_ns()));
     int fd = greeting->fd;
+    if (!objection && hello.resume > 0 && hello.index == 0)
+        target_begin_resume(target, hello.resume);
     if (!objection && admit(target, greeting, &hello, &reply, err) < 0)
         return -1;
     /* A fresh socket takes 336 bytes at once. */

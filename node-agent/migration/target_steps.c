@@ -8,7 +8,9 @@
  *        v                           v                                        |    v order to run
  *     FAILED <-- error, stall, link lost, CANCEL        CANCEL <--------------+   RUNNING
  *
- *   and from every state but RUNNING: an order to discard -> DISCARDED.
+ *   With pages lacking (post-copy) READY goes to POSTCOPY, where the guest runs, and from there to
+ *   RUNNING; see target_postcopy.c.
+ *   And from every state but RUNNING and POSTCOPY: an order to discard -> DISCARDED.
  *
  * READY outlives the link: without GO it waits for an order for ever. RUNNING, FAILED and
  * DISCARDED are final; a guest in the latter two has never run here and never will.
@@ -26,6 +28,7 @@
 #include "node-agent/migration/memory_hash.h"
 #include "node-agent/migration/pages.h"
 #include "node-agent/migration/target.h"
+#include "node-agent/migration/target_postcopy.h"
 
 #define TICK_MS      100
 #define GOODBYE_NS   1000000000
@@ -40,17 +43,18 @@ static const struct {
     [MIGRATION_TARGET_WAITING] = {MIGRATION_PHASE_CONNECTING, MIGRATION_OUTCOME_PENDING},
     [MIGRATION_TARGET_INCOMING] = {MIGRATION_PHASE_PRECOPY, MIGRATION_OUTCOME_PENDING},
     [MIGRATION_TARGET_READY] = {MIGRATION_PHASE_HANDOVER, MIGRATION_OUTCOME_PENDING},
+    [MIGRATION_TARGET_POSTCOPY] = {MIGRATION_PHASE_POSTCOPY, MIGRATION_OUTCOME_PENDING},
     [MIGRATION_TARGET_RUNNING] = {MIGRATION_PHASE_COMPLETED, MIGRATION_OUTCOME_TARGET_RUNS},
     [MIGRATION_TARGET_FAILED] = {MIGRATION_PHASE_FAILED, MIGRATION_OUTCOME_SOURCE_RUNS},
     [MIGRATION_TARGET_DISCARDED] = {MIGRATION_PHASE_CANCELLED, MIGRATION_OUTCOME_SOURCE_RUNS},
 };
 
-static void enter(struct migration_target *target, enum migration_target_state state,
-                  const char *text)
+static void enter_as(struct migration_target *target, enum migration_target_state state,
+                     enum migration_phase phase, enum migration_outcome outcome, const char *text)
 {
     struct migration_progress *progress = report_edit(&target->report);
-    progress->phase = meanings[state].phase;
-    progress->outcome = meanings[state].outcome;
+    progress->phase = phase;
+    progress->outcome = outcome;
     progress->streams = target->streams;
     if (state == MIGRATION_TARGET_FAILED)
         progress->error = ERROR_FAILED;
@@ -59,6 +63,20 @@ static void enter(struct migration_target *target, enum migration_target_state s
     target->state = state;
     (void)pthread_mutex_unlock(&target->lock);
     report_done(&target->report);
+}
+
+static void enter(struct migration_target *target, enum migration_target_state state,
+                  const char *text)
+{
+    enter_as(target, state, meanings[state].phase, meanings[state].outcome, text);
+}
+
+/* The guest ran here, and part of its memory will never come: nobody has all of it. The phase stays
+ * post-copy, which tells it from a target that never ran. */
+static void enter_lost(struct migration_target *target, const char *text)
+{
+    enter_as(target, MIGRATION_TARGET_FAILED, MIGRATION_PHASE_POSTCOPY, MIGRATION_OUTCOME_LOST,
+             text);
 }
 
 static bool is_final(const struct migration_target *target)
@@ -76,7 +94,7 @@ static void tell_progress(struct migration_target *target)
     report_done(&target->report);
 }
 
-static int queue(struct migration_target *target, enum frame_type type, uint64_t argument,
+int target_queue(struct migration_target *target, enum frame_type type, uint64_t argument,
                  const void *payload, size_t length, struct error *err)
 {
     struct frame frame = {.type = (uint8_t)type, .length = (uint32_t)length, .argument = argument};
@@ -134,9 +152,13 @@ static int get_ready(struct migration_target *target, struct error *err)
     if (verify(target, err) < 0)
         return -1;
     fault_point("target.load");
+    if (target_begin_postcopy(target, err) < 0)
+        return -1;
     int64_t begin_ns = clock_monotonic_ns();
     if (target->guest.ops->load(target->guest.self, target->machine, target->machine_size, err) < 0)
         return error_wrap(err, "cannot load the machine state");
+    if (target_check_postcopy(target, err) < 0)
+        return -1;
     target->times.load_us = (uint64_t)(clock_monotonic_ns() - begin_ns) / 1000;
     report_edit(&target->report)->verified = target->verify;
     report_done(&target->report);
@@ -144,7 +166,7 @@ static int get_ready(struct migration_target *target, struct error *err)
     if (fault_point("target.ready"))
         return 0;
     stream_put_times(times, &target->times);
-    return queue(target, FRAME_READY, target->attempt, times, sizeof(times), err);
+    return target_queue(target, FRAME_READY, target->attempt, times, sizeof(times), err);
 }
 
 /* The guest runs, or @err says why it never will. */
@@ -159,16 +181,16 @@ static int run_guest(struct migration_target *target, uint64_t epoch, struct err
     (void)pthread_mutex_lock(&target->lock);
     target->run_epoch = epoch;
     (void)pthread_mutex_unlock(&target->lock);
-    enter(target, MIGRATION_TARGET_RUNNING, "");
+    enter(target, target->postcopy ? MIGRATION_TARGET_POSTCOPY : MIGRATION_TARGET_RUNNING, "");
     uint8_t times[STREAM_TIMES_BYTES];
     struct error ignored = ERROR_INIT; /* the guest runs, whether or not the source hears of it */
     stream_put_times(times, &target->times);
     if (!fault_point("target.running"))
-        (void)queue(target, FRAME_RUNNING, epoch, times, sizeof(times), &ignored);
+        (void)target_queue(target, FRAME_RUNNING, epoch, times, sizeof(times), &ignored);
     if (ops->announce)
         ops->announce(target->guest.self);
     uint64_t announce_us = ops->announce ? (uint64_t)(clock_monotonic_ns() - running_ns) / 1000 : 0;
-    (void)queue(target, FRAME_ANNOUNCED, announce_us, NULL, 0, &ignored);
+    (void)target_queue(target, FRAME_ANNOUNCED, announce_us, NULL, 0, &ignored);
     return 0;
 }
 
@@ -231,6 +253,7 @@ static int hear_retract(struct migration_target *target, const struct frame *fra
         return error_set(err, ERROR_FAILED, "a pause that never was is taken back");
     target->attempt = (uint32_t)frame->argument; /* its state may have been lost */
     forget_machine(target);
+    target_forget_postcopy(target);
     enter(target, MIGRATION_TARGET_INCOMING, "");
     return 0;
 }
@@ -252,7 +275,7 @@ static int hear_go(struct migration_target *target, const struct frame *frame,
 static int hear(struct migration_target *target, const struct frame *frame, const uint8_t *payload,
                 struct error *err)
 {
-    bool ready = target->state == MIGRATION_TARGET_READY;
+    bool ready = target->state >= MIGRATION_TARGET_READY;
     switch (frame->type) {
     case FRAME_RETRACT:
         return hear_retract(target, frame, err);
@@ -271,6 +294,14 @@ static int hear(struct migration_target *target, const struct frame *frame, cons
     case FRAME_HASH:
         if (!ready)
             return hear_hash(target, payload, err);
+        break;
+    case FRAME_STALE:
+        if (!ready)
+            return target_hear_stale(target, frame, payload, err);
+        break;
+    case FRAME_POSTCOPY:
+        if (!ready)
+            return target_hear_postcopy(target, frame, err);
         break;
     default:
         break;
@@ -330,7 +361,7 @@ static int rehearse(struct migration_target *target, struct error *err)
             return error_wrap(err, "cannot rehearse the loading of a machine state");
         us = (uint64_t)(clock_monotonic_ns() - begin_ns) / 1000;
     }
-    return queue(target, FRAME_REHEARSED, us, NULL, 0, err);
+    return target_queue(target, FRAME_REHEARSED, us, NULL, 0, err);
 }
 
 static int step_waiting(struct migration_target *target, struct error *err)
@@ -353,7 +384,7 @@ static int tell_round(struct migration_target *target, int64_t round, struct err
     target->round_done = (uint32_t)round;
     if (fault_point("target.round-done"))
         return 0;
-    return queue(target, FRAME_ROUND_DONE, (uint64_t)round, NULL, 0, err);
+    return target_queue(target, FRAME_ROUND_DONE, (uint64_t)round, NULL, 0, err);
 }
 
 static int step_incoming(struct migration_target *target, struct error *err)
@@ -375,10 +406,17 @@ static int step_incoming(struct migration_target *target, struct error *err)
 static int step_ready(struct migration_target *target, struct error *err)
 {
     bool lost = false;
+    if (target->link_lost && target->postcopy)
+        return target_await_link(target, err);
     if (target->link_lost || hear_all(target, &lost, err) == 0)
         return 0;
     if (!lost)
         return -1;
+    if (target->postcopy) {
+        target_lose_link(target, err->text);
+        error_clear(err);
+        return 0;
+    }
     target->link_lost = true;
     channel_close(&target->control);
     error_clear(err);
@@ -387,10 +425,21 @@ static int step_ready(struct migration_target *target, struct error *err)
     return 0;
 }
 
+static int step_postcopy(struct migration_target *target, struct error *err)
+{
+    bool lost = false;
+    int heard = target->link_lost ? 0 : hear_all(target, &lost, err);
+    int done = target_step_postcopy(target, heard, err);
+    if (done > 0)
+        enter(target, MIGRATION_TARGET_RUNNING, "");
+    return done;
+}
+
 static int (*const steps[])(struct migration_target *target, struct error *err) = {
     [MIGRATION_TARGET_WAITING] = step_waiting,
     [MIGRATION_TARGET_INCOMING] = step_incoming,
     [MIGRATION_TARGET_READY] = step_ready,
+    [MIGRATION_TARGET_POSTCOPY] = step_postcopy,
 };
 
 static int obey_run(struct migration_target *target, uint64_t epoch, struct error *err)
@@ -400,6 +449,10 @@ static int obey_run(struct migration_target *target, uint64_t epoch, struct erro
     if (epoch < target->options.next_epoch)
         return error_set(err, ERROR_CONFLICT, "epoch %llu is lower than the migration's",
                          (unsigned long long)epoch);
+    if (target->postcopy && target->link_lost)
+        return error_set(err, ERROR_UNREACHABLE,
+                         "the link to the source is lost, which has pages the guest needs: "
+                         "try again once it is there");
     target->go_ns = clock_monotonic_ns();
     if (run_guest(target, epoch, err) < 0) {
         enter(target, MIGRATION_TARGET_FAILED, err->text);
@@ -418,9 +471,14 @@ static void obey(struct migration_target *target)
     (void)pthread_mutex_unlock(&target->lock);
     if (order == ORDER_NONE)
         return;
-    if (order == ORDER_DISCARD)
+    bool runs = target->state == MIGRATION_TARGET_POSTCOPY;
+    if (order == ORDER_LEAVE && runs)
+        enter_lost(target, "the VMM ends in post-copy");
+    else if (runs && !(order == ORDER_RUN && epoch == target->run_epoch))
+        (void)error_set(&err, ERROR_CONFLICT, "the guest runs here");
+    else if (order == ORDER_DISCARD)
         enter(target, MIGRATION_TARGET_DISCARDED, "discarded");
-    else
+    else if (order == ORDER_RUN && !runs)
         (void)obey_run(target, epoch, &err);
     (void)pthread_mutex_lock(&target->lock);
     target->order = ORDER_NONE;
@@ -438,7 +496,7 @@ static void sleep_until_something(struct migration_target *target)
         polls[count++] = (struct pollfd){
             .fd = target->control.fd,
             .events = channel_has_queued(&target->control) ? POLLIN | POLLOUT : POLLIN};
-    if (target->state == MIGRATION_TARGET_WAITING) {
+    if (target->state == MIGRATION_TARGET_WAITING || target_may_resume(target)) {
         polls[count++] = (struct pollfd){.fd = target->listen_fd, .events = POLLIN};
         for (unsigned i = 0; i < TARGET_GREETINGS_MAX; i++)
             if (target->greetings[i].fd >= 0)
@@ -456,14 +514,15 @@ static void end(struct migration_target *target)
         struct migration_progress *progress = report_edit(&target->report);
         (void)snprintf(text, sizeof(text), "%s", progress->text);
         report_done(&target->report);
-        (void)queue(target, FRAME_FAILED, 0, text, strnlen(text, STREAM_TEXT_MAX), &ignored);
+        (void)target_queue(target, FRAME_FAILED, 0, text, strnlen(text, STREAM_TEXT_MAX), &ignored);
     }
     (void)pthread_mutex_lock(&target->lock);
     target->ended = true;
     (void)pthread_cond_broadcast(&target->changed);
     (void)pthread_mutex_unlock(&target->lock);
     say_goodbye(target);
-    tell_progress(target);
+    if (!target->postcopy)
+        tell_progress(target);
     event_raise(target->stop_fd);
     forget_machine(target);
     /* Page streams first: their end must not hide the reason, which the control stream carries. */
@@ -477,7 +536,10 @@ void target_run(struct migration_target *target)
         struct error err = ERROR_INIT;
         if (steps[target->state](target, &err) < 0 && !is_final(target)) {
             log_warn("migration %s: %s", target->options.migration_id, err.text);
-            enter(target, MIGRATION_TARGET_FAILED, err.text);
+            if (target->state == MIGRATION_TARGET_POSTCOPY)
+                enter_lost(target, err.text);
+            else
+                enter(target, MIGRATION_TARGET_FAILED, err.text);
         }
         if (!is_final(target))
             obey(target);

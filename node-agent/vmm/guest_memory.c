@@ -46,6 +46,11 @@ int guest_memory_create(struct guest_memory *memory, uint64_t size, bool huge, s
     return 0;
 }
 
+void guest_memory_wish_huge(const struct guest_memory *memory, bool huge)
+{
+    (void)madvise(memory->base, memory->size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 void guest_memory_destroy(struct guest_memory *memory)
 {
     if (memory->base)

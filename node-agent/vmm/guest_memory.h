@@ -24,6 +24,8 @@ struct guest_memory {
 
 /* Creates and maps RAM of @size bytes. @huge asks for transparent huge pages. */
 int guest_memory_create(struct guest_memory *memory, uint64_t size, bool huge, struct error *err);
+/* Asks for transparent huge pages from now on, or for none. A wish, as in create. */
+void guest_memory_wish_huge(const struct guest_memory *memory, bool huge);
 void guest_memory_destroy(struct guest_memory *memory);
 
 /* Bytes of RAM below the PCI window, and above 4 GiB. */

@@ -56,6 +56,8 @@ int lifecycle_run(struct lifecycle *life, uint64_t epoch, struct error *err)
 {
     if (check_epoch(life, epoch, err) < 0)
         return -1;
+    if (life->held)
+        return error_set(err, ERROR_CONFLICT, "this VM cannot run now: %s", life->text);
     uint64_t at = epoch ? epoch : life->seen;
     switch (life->state) {
     case VMPOOL__VM_STATE__VM_GAVE_UP:
@@ -131,6 +133,19 @@ void lifecycle_unready(struct lifecycle *life)
 {
     if (life->state == VMPOOL__VM_STATE__VM_READY)
         life->state = VMPOOL__VM_STATE__VM_INCOMING;
+}
+
+void lifecycle_hold(struct lifecycle *life, bool held, const char *text)
+{
+    bool was = life->held;
+    if (held && (was || life->state == VMPOOL__VM_STATE__VM_RUNNING)) {
+        life->state = VMPOOL__VM_STATE__VM_PAUSED;
+        (void)snprintf(life->text, sizeof life->text, "%s", text);
+    } else if (was && !held && life->state == VMPOOL__VM_STATE__VM_PAUSED) {
+        life->state = VMPOOL__VM_STATE__VM_RUNNING;
+        life->text[0] = '\0';
+    }
+    life->held = held && life->state == VMPOOL__VM_STATE__VM_PAUSED;
 }
 
 void lifecycle_end(struct lifecycle *life, Vmpool__VmState state, const char *text)

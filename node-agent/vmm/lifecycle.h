@@ -19,7 +19,8 @@ struct lifecycle {
     Vmpool__VmState state;
     uint64_t epoch; /* the one the guest runs at here, or ran at last */
     uint64_t seen;  /* the highest any accepted command carried */
-    char text[256]; /* why, in FAILED and PANICKED */
+    char text[256]; /* why, in FAILED and PANICKED, and while held */
+    bool held;      /* PAUSED because part of its RAM cannot be had now */
 };
 
 /* Starts in PREPARING, or INCOMING where a migration is awaited. */
@@ -51,6 +52,10 @@ void lifecycle_give_up(struct lifecycle *life, uint64_t next_epoch);
 void lifecycle_ready(struct lifecycle *life);
 /* The source took it back and sends on: READY becomes INCOMING. */
 void lifecycle_unready(struct lifecycle *life);
+
+/* Post-copy's link is lost, @text says so, or it is there again. RUNNING becomes PAUSED and back;
+ * no command lets the guest run meanwhile. */
+void lifecycle_hold(struct lifecycle *life, bool held, const char *text);
 
 /* STOPPED, PANICKED or FAILED, for good. */
 void lifecycle_end(struct lifecycle *life, Vmpool__VmState state, const char *text);

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "node-agent/vmm/boot/acpi.h"
 #include "node-agent/vmm/cpuid.h"
+#include "node-agent/vmm/device_thread.h"
 #include "node-agent/vmm/kvm.h"
 #include "node-agent/vmm/layout.h"
 #include "node-agent/vmm/legacy/cmos.h"
@@ -227,13 +228,15 @@ static int add_net(struct machine *machine, struct error *err)
     int fd = duplicate(machine->config.tap_fd, err);
     if (fd < 0)
         return -1;
-    machine->net = virtio_net_new(machine->pci, machine->loop, fd, machine->config.mac, err);
+    machine->net = virtio_net_new(machine->pci, device_thread_loop(machine->device_thread), fd,
+                                  machine->config.mac, err);
     return machine->net ? 0 : error_wrap(err, "--tap");
 }
 
 static int add_balloon(struct machine *machine, struct error *err)
 {
-    machine->balloon = virtio_balloon_new(machine->pci, machine->loop, err);
+    machine->balloon =
+        virtio_balloon_new(machine->pci, device_thread_loop(machine->device_thread), err);
     return machine->balloon ? 0 : -1;
 }
 
@@ -246,13 +249,17 @@ static int add_pci(struct machine *machine, struct error *err)
                                   .irqs = machine->irqs,
                                   .vm_fd = machine->vm_fd};
     machine->pci = pci_bus_new(&host, err);
-    if (!machine->pci || add_disks(machine, err) < 0)
+    machine->device_thread = machine->pci ? device_thread_new(err) : NULL;
+    if (!machine->device_thread || add_disks(machine, err) < 0)
         return -1;
     if (machine->config.tap_fd >= 0 && add_net(machine, err) < 0)
         return -1;
-    if (machine->config.rng && virtio_rng_new(machine->pci, machine->loop, err) < 0)
+    if (machine->config.rng &&
+        virtio_rng_new(machine->pci, device_thread_loop(machine->device_thread), err) < 0)
         return -1;
-    return machine->config.balloon ? add_balloon(machine, err) : 0;
+    if (machine->config.balloon && add_balloon(machine, err) < 0)
+        return -1;
+    return device_thread_start(machine->device_thread, err);
 }
 
 /* ---- life ---- */
@@ -317,7 +324,9 @@ void machine_free(struct machine *machine)
     /* Threads first, then what they use. */
     throttle_free(machine->throttle);
     vcpus_free(machine->vcpus);
+    device_thread_stop(machine->device_thread);
     pci_bus_free(machine->pci);
+    device_thread_free(machine->device_thread);
     for (unsigned i = 0; i < machine->board_count; i++)
         machine->board[i].ops->free(machine->board[i].self);
     loop_remove(machine->end_source);
@@ -385,6 +394,11 @@ int machine_pause(struct machine *machine, struct error *err)
         if (device->ops->pause && device->ops->pause(device->self, err) < 0)
             return error_wrap(err, "cannot quiet %s", device->name);
     return 0;
+}
+
+void machine_hold(struct machine *machine, bool held)
+{
+    vcpus_hold(machine->vcpus, held);
 }
 
 void machine_press_power_button(struct machine *machine)

@@ -76,6 +76,10 @@ void machine_settle(const struct machine *machine);
 /* Stops the vCPUs, then the devices; after it nothing writes to RAM. */
 int machine_pause(struct machine *machine, struct error *err);
 
+/* While held no vCPU enters the guest, resumed or not; for a guest whose RAM is not all there. Any
+ * thread; waits for nobody. */
+void machine_hold(struct machine *machine, bool held);
+
 /* Whether the guest has come to an end; it can't run on then. */
 bool machine_ended(struct machine *machine);
 

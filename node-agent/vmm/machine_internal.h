@@ -20,6 +20,7 @@ struct machine {
     struct machine_config config;
     struct machine_events events;
     struct loop *loop;
+    struct device_thread *device_thread;
     int vm_fd;
     struct guest_memory memory;
     struct irq_chip *irqs;

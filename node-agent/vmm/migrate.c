@@ -97,10 +97,26 @@ static void on_target_event(void *context, int fd, uint32_t events)
     case MIGRATION_TARGET_INCOMING:
         lifecycle_unready(&vmm->life);
         break;
+    case MIGRATION_TARGET_POSTCOPY:
+        lifecycle_hold(&vmm->life, migrate->progress.postcopy.held, migrate->progress.text);
+        break;
+    case MIGRATION_TARGET_RUNNING:
+        /* The link may have come back and the last page with it before we looked. */
+        lifecycle_hold(&vmm->life, false, "");
+        guest_memory_wish_huge(machine_memory(vmm->machine), true);
+        vmm_migration_over(vmm);
+        break;
     default:
         break;
     }
     vmm_announce(vmm);
+}
+
+static bool has_pages_to_come(const struct migrate *migrate)
+{
+    struct migration_progress ignored;
+    return migrate->target &&
+           migration_target_progress(migrate->target, &ignored, NULL) == MIGRATION_TARGET_POSTCOPY;
 }
 
 /* ---- requests ---- */
@@ -139,6 +155,9 @@ int migrate_out(struct migrate *migrate, const Vmpool__VmmMigrateOut *request, s
         return 0; /* a repeat */
     if (migrate->errand.active)
         return error_set(err, ERROR_CONFLICT, "the dirty rate is being sampled: try again");
+    if (has_pages_to_come(migrate))
+        return error_set(err, ERROR_CONFLICT,
+                         "the VM is still arriving by post-copy: try again once it is over");
     struct migration_source_options options = {.epoch = request->epoch,
                                                .next_epoch = request->next_epoch,
                                                .port = (uint16_t)request->port,
@@ -190,6 +209,9 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
     (void)snprintf(options.migration_id, sizeof options.migration_id, "%s", request->migration_id);
     memcpy(options.key, request->key.data, sizeof options.key);
     begin(migrate, request->migration_id, false);
+    /* Post-copy drops single pages; of a huge one the kernel may fail to. */
+    if (vmm->uffd >= 0 && options.limits.mode != MIGRATION_MODE_PRECOPY)
+        guest_memory_wish_huge(machine_memory(vmm->machine), false);
     migrate->target = migration_target_start(&migrate->guest, migrate->listen_fd, &options, err);
     if (migrate->target)
         migrate->event_source = loop_add_fd(vmm->loop, migration_target_event_fd(migrate->target),
@@ -200,6 +222,18 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
         migrate->has_progress = false;
         return -1;
     }
+    return 0;
+}
+
+int migrate_take_back(struct migrate *migrate, uint64_t epoch, struct error *err)
+{
+    if (migrate->outgoing && migrate->progress.phase == MIGRATION_PHASE_POSTCOPY)
+        return error_set(
+            err, ERROR_CONFLICT,
+            "the guest ran at the target since: what is here is older, and never runs");
+    if (!migrate->source || epoch <= migrate->vmm->life.seen)
+        return 0; /* nothing serves, or it is going to be refused */
+    drop_source(migrate);
     return 0;
 }
 
@@ -307,6 +341,8 @@ int migrate_sample(struct migrate *migrate, uint64_t duration_ms,
 bool migrate_busy(struct migrate *migrate)
 {
     struct error ignored = ERROR_INIT; /* too late to cancel: then it is over soon by itself */
+    if (has_pages_to_come(migrate))
+        return true;
     if (!migrate->source && !(migrate->errand.active && migrate->errand.is_sample)) {
         atomic_store(&migrate->guest_self.ended, false);
         return false;
@@ -362,6 +398,12 @@ void migrate_free(struct migrate *migrate)
         end_errand(&migrate->errand);
     loop_remove(migrate->event_source);
     migration_source_free(migrate->source);
+    /* Pages that never come turn to zeros for whoever waits: nobody may run on with that. */
+    if (has_pages_to_come(migrate)) {
+        struct error err = ERROR_INIT;
+        if (machine_pause(migrate->vmm->machine, &err) < 0)
+            log_warn("%s: %s", migrate->vmm->options->name, err.text);
+    }
     migration_target_free(migrate->target);
     gate_free(migrate->guest_self.gate);
     close_fd(&migrate->listen_fd);

@@ -24,6 +24,10 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
 int migrate_cancel(struct migrate *migrate, const Vmpool__VmmMigrateCancel *request,
                    struct error *err);
 
+/* Before a source that gave up runs again at @epoch: ends what still serves a target in post-copy.
+ * Refused where the guest is known to have run there: what is here is older than its disks. */
+int migrate_take_back(struct migrate *migrate, uint64_t epoch, struct error *err);
+
 /* The controller lets a target in VM_READY run at @epoch. Answers @ticket later. */
 int migrate_run(struct migrate *migrate, uint64_t epoch, const struct control_ticket *ticket,
                 struct error *err);

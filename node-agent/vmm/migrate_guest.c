@@ -193,6 +193,13 @@ static int guest_run(void *guest, uint64_t epoch, int64_t *running_ns, struct er
     return status;
 }
 
+/* Not through the gate: the loop may itself be waiting for a page. */
+static void guest_hold(void *guest, bool held)
+{
+    struct migrate_guest *self = guest;
+    machine_hold(self->vmm->machine, held);
+}
+
 static const struct migration_guest_ops guest_ops = {
     .dirty_start = guest_dirty_start,
     .dirty_stop = guest_dirty_stop,
@@ -207,6 +214,7 @@ static const struct migration_guest_ops guest_ops = {
     .rehearse = guest_rehearse,
     .load = guest_load,
     .run = guest_run,
+    .hold = guest_hold,
     .announce = NULL, /* virtio-net announces itself when it is resumed */
 };
 
@@ -217,6 +225,7 @@ void migrate_guest_init(struct migration_guest *guest, struct migrate_guest *sel
                                       .self = self,
                                       .ram = memory->base,
                                       .ram_bytes = memory->size,
-                                      .ram_fd = memory->memfd};
+                                      .ram_fd = memory->memfd,
+                                      .uffd = self->vmm->uffd};
     (void)snprintf(guest->vm_id, sizeof guest->vm_id, "%s", self->vmm->options->id);
 }

@@ -27,6 +27,17 @@ static void fill_round(Vmpool__MigrationRound *round, const struct migration_rou
     round->codec = (Vmpool__MigrationCodec)from->codec;
 }
 
+static void fill_postcopy(Vmpool__MigrationPostcopy *postcopy,
+                          const struct migration_postcopy *from)
+{
+    vmpool__migration_postcopy__init(postcopy);
+    postcopy->faults = from->faults;
+    postcopy->fault_mean_us = from->fault_mean_us;
+    postcopy->fault_max_us = from->fault_max_us;
+    postcopy->links_lost = from->links_lost;
+    postcopy->held = from->held;
+}
+
 void migrate_progress_fill(struct progress_message *message, struct migration_progress *from)
 {
     Vmpool__MigrationProgress *progress = &message->progress;
@@ -55,6 +66,10 @@ void migrate_progress_fill(struct progress_message *message, struct migration_pr
         fill_pause(&message->pause, &from->pause);
         progress->pause = &message->pause;
     }
+    if (from->postcopy.used) {
+        fill_postcopy(&message->postcopy, &from->postcopy);
+        progress->postcopy = &message->postcopy;
+    }
     for (uint32_t i = 0; i < from->rounds_count && i < MIGRATION_ROUNDS_KEPT; i++) {
         fill_round(&message->rounds[i], &from->rounds[i]);
         message->round_list[i] = &message->rounds[i];
@@ -75,5 +90,8 @@ struct migration_limits migrate_limits(const Vmpool__MigrationLimits *limits)
                                      .timeout_ms = limits->timeout_ms,
                                      .no_throttle = limits->no_throttle,
                                      .stall_timeout_ms = limits->stall_timeout_ms,
-                                     .compress = (enum migration_compress)limits->compress};
+                                     .compress = (enum migration_compress)limits->compress,
+                                     .mode = (enum migration_mode)limits->mode,
+                                     .no_postcopy = limits->no_postcopy,
+                                     .recovery_timeout_ms = limits->recovery_timeout_ms};
 }

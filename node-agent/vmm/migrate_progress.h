@@ -8,6 +8,7 @@
 struct progress_message {
     Vmpool__MigrationProgress progress;
     Vmpool__MigrationPause pause;
+    Vmpool__MigrationPostcopy postcopy;
     Vmpool__MigrationRound rounds[MIGRATION_ROUNDS_KEPT];
     Vmpool__MigrationRound *round_list[MIGRATION_ROUNDS_KEPT];
 };

@@ -48,6 +48,9 @@ static enum outcome outcome_of(int status)
 static enum outcome run(struct vmm *vmm, const struct control_ticket *ticket,
                         const Vmpool__VmmRun *request, struct error *err)
 {
+    if (vmm->life.state == VMPOOL__VM_STATE__VM_GAVE_UP &&
+        migrate_take_back(vmm->migrate, request->epoch, err) < 0)
+        return REFUSED;
     if (lifecycle_run(&vmm->life, request->epoch, err) < 0)
         return REFUSED;
     if (vmm->life.state == VMPOOL__VM_STATE__VM_READY)

@@ -37,6 +37,7 @@ struct vcpus {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     _Atomic int wanted; /* enum wanted; written under the lock, read without */
+    _Atomic bool held;  /* likewise: WANT_RUN does not count */
     unsigned parked;    /* threads that wait in park() */
     struct vcpu vcpu[LAYOUT_VCPUS_MAX];
 };
@@ -192,7 +193,8 @@ static bool park(struct vcpu *vcpu)
     (void)pthread_mutex_lock(&all->lock);
     all->parked++;
     (void)pthread_cond_broadcast(&all->changed);
-    while (atomic_load(&all->wanted) == WANT_STOP)
+    while (atomic_load(&all->wanted) == WANT_STOP ||
+           (atomic_load(&all->wanted) == WANT_RUN && atomic_load(&all->held)))
         (void)pthread_cond_wait(&all->changed, &all->lock);
     all->parked--;
     bool go_on = atomic_load(&all->wanted) == WANT_RUN;
@@ -225,7 +227,8 @@ static void *run_vcpu(void *context)
     (void)pthread_setname_np(pthread_self(), name);
     atomic_store(&vcpu->tid, gettid());
     for (;;) {
-        if (atomic_load(&vcpu->all->wanted) != WANT_RUN && !park(vcpu))
+        bool stop = atomic_load(&vcpu->all->wanted) != WANT_RUN || atomic_load(&vcpu->all->held);
+        if (stop && !park(vcpu))
             return NULL;
         if (atomic_load(&vcpu->nap_until_ns) != 0)
             nap(vcpu);
@@ -377,5 +380,19 @@ void vcpus_stop_soon(struct vcpus *vcpus)
     (void)pthread_mutex_lock(&vcpus->lock);
     if (atomic_load(&vcpus->wanted) == WANT_RUN)
         want(vcpus, WANT_STOP);
+    (void)pthread_mutex_unlock(&vcpus->lock);
+}
+
+void vcpus_hold(struct vcpus *vcpus, bool held)
+{
+    (void)pthread_mutex_lock(&vcpus->lock);
+    atomic_store(&vcpus->held, held);
+    for (unsigned i = 0; held && i < vcpus->count; i++)
+        kick(&vcpus->vcpu[i]);
+    /* A thread that has not parked yet goes on without: it must not find the kick it was given. */
+    for (unsigned i = 0; !held && i < vcpus->count; i++)
+        if (atomic_load(&vcpus->wanted) == WANT_RUN)
+            __atomic_store_n(&vcpus->vcpu[i].run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    (void)pthread_cond_broadcast(&vcpus->changed);
     (void)pthread_mutex_unlock(&vcpus->lock);
 }

@@ -56,3 +56,7 @@ void vcpus_resume(struct vcpus *vcpus);
 void vcpus_pause(struct vcpus *vcpus);
 /* From any thread, a handler included: no vCPU enters the guest again; does not wait. */
 void vcpus_stop_soon(struct vcpus *vcpus);
+/* From any thread, without waiting: while held no vCPU enters the guest, whatever the others want.
+ * One that waits inside a handler, or inside KVM for a page of RAM, stops as soon as it gets out.
+ */
+void vcpus_hold(struct vcpus *vcpus, bool held);

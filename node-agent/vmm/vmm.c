@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/last_state.h"
 #include "common/log.h"
+#include "node-agent/migration/uffd.h"
 #include "node-agent/vmm/cpuid.h"
 #include "node-agent/vmm/kvm.h"
 #include "node-agent/vmm/migrate.h"
@@ -236,6 +237,12 @@ static int open_migration(struct vmm *vmm, struct error *err)
         fd = resources_listen_tcp(vmm->options->incoming, err);
         if (fd < 0)
             return -1;
+        struct error why = ERROR_INIT;
+        /* Only now have we got the right to one that KVM's own faults wait for. It comes before
+         * KVM's descriptors, so that it closes before them as the process ends. */
+        vmm->uffd = uffd_open(false, &why);
+        if (vmm->uffd < 0)
+            log_warn("%s: no post-copy to this host: %s", vmm->options->name, why.text);
     }
     vmm->migrate = migrate_new(vmm, fd, err);
     return vmm->migrate ? 0 : -1;
@@ -290,6 +297,7 @@ static void tear_down(struct vmm *vmm)
     close_fd(&vmm->config.boot.kernel_fd);
     close_fd(&vmm->config.kvm_fd);
     close_fd(&vmm->status_fd);
+    close_fd(&vmm->uffd);
     free(vmm->baseline);
 }
 
@@ -297,6 +305,7 @@ int vmm_run(const struct options *options, struct error *err)
 {
     struct vmm vmm = {
         .options = options,
+        .uffd = -1,
         .status_fd = -1,
         .started_wall_ms = clock_wall_ms(),
         .config = {.kvm_fd = -1,

@@ -18,6 +18,7 @@ struct vmm {
     struct console *console;
     struct control *control; /* NULL: run by hand */
     struct migrate *migrate;
+    int uffd;      /* for a migration coming in by post-copy; -1: this process may have none */
     int status_fd; /* last_state.h; -1: none */
     struct lifecycle life;
     int64_t started_wall_ms;

@@ -211,7 +211,7 @@ class Moves(MigrationTest):
 
     def test_a_guest_too_fast_for_the_link_is_reported_and_unharmed(self):
         source, target = self.source(), self.target()
-        self.move(source, target, **{BANDWIDTH: 100_000_000, DOWNTIME_MS: 30, COMPRESS: COMPRESS_OFF})
+        self.move(source, target, n20=1, n40=1, **{BANDWIDTH: 100_000_000, DOWNTIME_MS: 30, COMPRESS: COMPRESS_OFF})
         status = self.wait_over(source, 90)
         self.assertEqual((status.phase, status.state), (MIGRATION_FAILED, RUNNING))
         self.assertIn("the guest dirties", status.migration_text)

@@ -39,6 +39,25 @@ Test(reconcile, the_owner_as_it_should_be_is_left_alone)
     cr_assert_eq(owner_says(P(FAILED), S(FAILED), 5), RECONCILE_NOTHING);
 }
 
+Test(reconcile, a_source_that_serves_pages_is_left_alone_while_the_guest_may_run)
+{
+    struct reconcile_view view = {.phase = P(RUNNING),
+                                  .epoch = 5,
+                                  .last_epoch = 6,
+                                  .present = true,
+                                  .said_epoch = 4,
+                                  .said_state = S(GAVE_UP),
+                                  .serves = true};
+    cr_assert_eq(reconcile_decide(&view), RECONCILE_NOTHING);
+    view.phase = P(UNKNOWN);
+    cr_assert_eq(reconcile_decide(&view), RECONCILE_NOTHING);
+    view.phase = P(FAILED);
+    cr_assert_eq(reconcile_decide(&view), RECONCILE_DISCARD);
+    view.phase = P(RUNNING);
+    view.serves = false;
+    cr_assert_eq(reconcile_decide(&view), RECONCILE_DISCARD);
+}
+
 Test(reconcile, what_a_guest_did_by_itself_is_noted)
 {
     cr_assert_eq(owner_says(P(RUNNING), S(STOPPED), 5), RECONCILE_STOPPED);

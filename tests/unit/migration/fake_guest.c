@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "node-agent/migration/uffd.h"
 
 #define STATE_BYTES 100000u
 
@@ -142,6 +143,14 @@ static int run(void *self, uint64_t epoch, int64_t *running_ns, struct error *er
     return 0;
 }
 
+static void hold(void *self, bool held)
+{
+    struct fake_guest *fake = self;
+    struct error ignored = ERROR_INIT;
+    (void)note(fake, FAKE_HOLD, &ignored);
+    atomic_store(&fake->held, held);
+}
+
 static const struct migration_guest_ops fake_ops = {
     .dirty_start = dirty_start,
     .dirty_stop = dirty_stop,
@@ -153,6 +162,7 @@ static const struct migration_guest_ops fake_ops = {
     .give_up = give_up,
     .load = load,
     .run = run,
+    .hold = hold,
 };
 
 struct fake_guest *fake_guest_new(unsigned mib, bool plain)
@@ -167,11 +177,18 @@ struct fake_guest *fake_guest_new(unsigned mib, bool plain)
                      plain ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
     cr_assert_neq(ram, MAP_FAILED);
     fake->guest = (struct migration_guest){
-        .ops = &fake_ops, .self = fake, .ram = ram, .ram_bytes = bytes, .ram_fd = fd};
+        .ops = &fake_ops, .self = fake, .ram = ram, .ram_bytes = bytes, .ram_fd = fd, .uffd = -1};
     strcpy(fake->guest.vm_id, "8d7a1fb2-0000-4000-8000-00000000beef");
     fake->log = calloc(bytes / 4096 / 64 + 1, sizeof(uint64_t));
     fake->own = calloc(bytes / 4096 / 64 + 1, sizeof(uint64_t));
     return fake;
+}
+
+void fake_guest_watch(struct fake_guest *fake)
+{
+    struct error err = ERROR_INIT;
+    fake->guest.uffd = uffd_open(true, &err);
+    cr_assert_geq(fake->guest.uffd, 0, "%s", err.text);
 }
 
 void fake_guest_free(struct fake_guest *fake)
@@ -180,6 +197,8 @@ void fake_guest_free(struct fake_guest *fake)
     if (fake->writing)
         pthread_join(fake->writer, NULL);
     munmap(fake->guest.ram, fake->guest.ram_bytes);
+    if (fake->guest.uffd >= 0)
+        close(fake->guest.uffd);
     if (fake->guest.ram_fd >= 0)
         close(fake->guest.ram_fd);
     free(fake->log);

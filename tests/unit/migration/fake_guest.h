@@ -20,6 +20,7 @@ enum fake_event {
     FAKE_GIVE_UP,
     FAKE_LOAD,
     FAKE_RUN,
+    FAKE_HOLD,
     FAKE_EVENTS
 };
 
@@ -39,6 +40,7 @@ struct fake_guest {
     size_t loaded_size;
     _Atomic unsigned events[FAKE_EVENTS]; /* how often */
     int64_t paused_ns, longest_pause_ns;
+    _Atomic bool held; /* by the engine, in post-copy */
 
     /* Called at the begin of each operation, from the engine's thread; may be NULL. */
     void (*hook)(struct fake_guest *fake, enum fake_event event, void *context);
@@ -49,6 +51,8 @@ struct fake_guest {
 /* RAM of @mib, in a memfd unless @plain. */
 struct fake_guest *fake_guest_new(unsigned mib, bool plain);
 void fake_guest_free(struct fake_guest *fake);
+/* Gives it a userfaultfd, so that it can be the target of post-copy. */
+void fake_guest_watch(struct fake_guest *fake);
 /* Fills @pages pages with random contents (every fourth stays a hole). */
 void fake_guest_fill(struct fake_guest *fake, uint64_t pages);
 /* Starts the writer. */

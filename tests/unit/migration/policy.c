@@ -6,9 +6,10 @@
 
 /* Runs the policy over rounds of a guest that dirties @dirty bytes/s within a working set of @ws
  * bytes, on a link of @bandwidth bytes/s; returns the last choice and the number of rounds. */
-static struct policy_output simulate(uint64_t ram, uint64_t ws, uint64_t dirty, uint64_t bandwidth,
-                                     uint64_t limit_us, uint64_t timeout_ms, uint32_t *rounds,
-                                     uint64_t *elapsed_ms)
+static struct policy_output simulate_with(bool postcopy_allowed, uint64_t ram, uint64_t ws,
+                                          uint64_t dirty, uint64_t bandwidth, uint64_t limit_us,
+                                          uint64_t timeout_ms, uint32_t *rounds,
+                                          uint64_t *elapsed_ms)
 {
     struct policy_memory memory = {0};
     struct policy_output output = {0};
@@ -26,13 +27,22 @@ static struct policy_output simulate(uint64_t ram, uint64_t ws, uint64_t dirty, 
                                      .dirty = (uint64_t)((double)to_send / seconds),
                                      .fixed_us = 2000,
                                      .limit_us = limit_us,
-                                     .timeout_ms = timeout_ms};
+                                     .timeout_ms = timeout_ms,
+                                     .postcopy_allowed = postcopy_allowed};
         output = policy_decide(&input, &memory);
         if (output.choice != POLICY_CONTINUE)
             break;
     }
     *elapsed_ms = (uint64_t)(elapsed * 1000);
     return output;
+}
+
+static struct policy_output simulate(uint64_t ram, uint64_t ws, uint64_t dirty, uint64_t bandwidth,
+                                     uint64_t limit_us, uint64_t timeout_ms, uint32_t *rounds,
+                                     uint64_t *elapsed_ms)
+{
+    return simulate_with(false, ram, ws, dirty, bandwidth, limit_us, timeout_ms, rounds,
+                         elapsed_ms);
 }
 
 struct scenario {
@@ -174,4 +184,44 @@ Test(policy, after_a_failed_pause_it_waits_longer_each_time)
             cr_assert_eq(output.choice, waits ? POLICY_CONTINUE : POLICY_PAUSE);
             cr_assert_eq(output.wait_ms != 0, waits);
         }
+}
+
+/* With post-copy the same scenarios end in it where they would be given up, and soon; the others
+ * end as they did. */
+Test(policy, post_copy_takes_the_place_of_giving_up)
+{
+    for (unsigned i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
+        const struct scenario *s = &scenarios[i];
+        uint32_t rounds;
+        uint64_t elapsed_ms;
+        struct policy_output output = simulate_with(
+            true, s->ram_mib * MIB, s->ws_mib * MIB, s->dirty_mib * MIB, s->bandwidth_mib * MIB,
+            s->limit_ms * 1000, 3600000, &rounds, &elapsed_ms);
+        bool given_up = s->choice == POLICY_GIVE_UP;
+        cr_expect_eq(output.choice, given_up ? POLICY_POSTCOPY : s->choice, "%s: choice %d",
+                     s->name, output.choice);
+        cr_expect_leq(rounds, given_up ? 3u : s->rounds_max, "%s: %u rounds", s->name, rounds);
+    }
+}
+
+/* A burst is no reason; nor is anything while a pause that failed is being recovered from. */
+Test(policy, post_copy_needs_a_guest_that_outruns_the_link_for_a_while)
+{
+    struct policy_memory memory = {0};
+    struct policy_input input = {.remaining_bytes = 500 * MIB,
+                                 .bandwidth = 100 * MIB,
+                                 .limit_us = 100000,
+                                 .timeout_ms = 1000000,
+                                 .postcopy_allowed = true};
+    for (input.round = 1; input.round <= 12; input.round++) {
+        input.elapsed_ms += 300;
+        input.dirty = input.round % 3 ? 200 * MIB : 10 * MIB;
+        cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_CONTINUE);
+    }
+    input.dirty = 200 * MIB;
+    input.pauses_failed = 1;
+    input.elapsed_ms += 2000;
+    cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_CONTINUE);
+    input.since_failed_ms = 2000;
+    cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_POSTCOPY);
 }
