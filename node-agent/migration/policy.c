@@ -43,19 +43,23 @@ static bool must_back_off(const struct policy_input *input)
            input->since_failed_ms < (uint64_t)POLICY_BACKOFF_MS << (input->pauses_failed - 1);
 }
 
+/* Each step leaves the guest's writers about 40 % of the speed of the one before. */
+static const uint32_t throttle_steps[] = {0, 60, 84, 94, 97, 99};
+#define THROTTLE_LAST (sizeof throttle_steps / sizeof throttle_steps[0] - 1)
+
 /* Rounds cannot shrink below the working set of a guest that dirties as fast as the link carries;
- * the tenth is what the measurement of a working set that is sent over and over lacks. */
+ * the tenth is what the measurement of a working set that is sent over and over lacks. As long as
+ * slowing the guest may help, only one so fast counts that it would hardly run afterwards. */
 static void note_outrun(const struct policy_input *input, struct policy_memory *memory)
 {
-    bool outrun = input->bandwidth > 0 && input->dirty >= input->bandwidth - input->bandwidth / 10;
+    bool may_slow = input->may_throttle && memory->throttle_step < THROTTLE_LAST;
+    bool outrun = input->bandwidth > 0 &&
+                  (may_slow ? input->dirty / POLICY_OUTRUN_TIMES >= input->bandwidth
+                            : input->dirty >= input->bandwidth - input->bandwidth / 10);
     memory->outrun_ms =
         outrun ? memory->outrun_ms + input->elapsed_ms - memory->last_elapsed_ms : 0;
     memory->last_elapsed_ms = input->elapsed_ms;
 }
-
-/* Each step leaves the guest's writers about 40 % of the speed of the one before. */
-static const uint32_t throttle_steps[] = {0, 60, 84, 94, 97, 99};
-#define THROTTLE_LAST (sizeof throttle_steps / sizeof throttle_steps[0] - 1)
 
 /* Goes one step on where rounds no longer shrink by 30 %; the first only after some patience. True
  * where it did: what was tried before says nothing of what comes. */

@@ -59,9 +59,12 @@ struct policy_output {
 /* Stated bounds; docs/migration.md explains them to operators. */
 #define POLICY_STUCK_ROUNDS 12u    /* without a better prediction ... */
 #define POLICY_STUCK_MS     10000u /* ... and this long: the guest outruns the link */
-#define POLICY_OUTRUN_MS    1000u  /* a guest faster than the link for so long: post-copy */
-#define POLICY_POLISH_MAX   4u     /* rounds spent making a permitted pause shorter still */
-#define POLICY_IDLE_ROUNDS  2u     /* without getting closer, before the guest is slowed at all */
+/* A guest so many times faster than the link for so long goes by post-copy at once: slowed as far
+ * as pre-copy needs, it would hardly run. Any other is slowed first. */
+#define POLICY_OUTRUN_TIMES 4u
+#define POLICY_OUTRUN_MS    1000u
+#define POLICY_POLISH_MAX   4u   /* rounds spent making a permitted pause shorter still */
+#define POLICY_IDLE_ROUNDS  2u   /* without getting closer, before the guest is slowed at all */
 #define POLICY_BACKOFF_MS   500u /* after the first failed pause; twice that after the second ... */
 #define POLICY_WAIT_MS      50u
 

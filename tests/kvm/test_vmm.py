@@ -285,7 +285,7 @@ class Migration(unittest.TestCase):
         port = free_port()
         with Vmm(*busy) as source, Vmm(*busy, port=port) as target:
             read_until(source.attach(), b".", enough=2)
-            migrate(source, target, port=port, n2=400_000_000)  # 50 MB/s, and the guest writes 80
+            migrate(source, target, port=port, n2=400_000_000, n30=1, n40=1)  # 50 MB/s, and the guest writes 80
             status = source.control.wait("the end", lambda s: s.phase in (COMPLETED, MIGRATION_FAILED), 60)
             self.assertEqual(status.phase, COMPLETED, status.migration_text)
             seen = read_until(target.attach(), b".", enough=3)
@@ -296,7 +296,7 @@ class Migration(unittest.TestCase):
         port = free_port()
         with Vmm(*busy) as source, Vmm(*busy, port=port) as target:
             read_until(source.attach(), b".", enough=2)
-            migrate(source, target, port=port, n2=400_000_000, n20=1)
+            migrate(source, target, port=port, n2=400_000_000, n20=1, n30=1, n40=1)
             status = source.control.wait("the end", lambda s: s.phase in (COMPLETED, MIGRATION_FAILED), 60)
             self.assertEqual(status.phase, MIGRATION_FAILED)
             self.assertIn("the link carries", status.migration_text)
