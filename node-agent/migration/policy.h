@@ -59,8 +59,8 @@ struct policy_output {
 /* Stated bounds; docs/migration.md explains them to operators. */
 #define POLICY_STUCK_ROUNDS 12u    /* without a better prediction ... */
 #define POLICY_STUCK_MS     10000u /* ... and this long: the guest outruns the link */
-/* A guest so many times faster than the link for so long goes by post-copy at once: slowed as far
- * as pre-copy needs, it would hardly run. Any other is slowed first. */
+/* A guest so many times faster than the link for so long goes by post-copy at once; where slowing
+ * is no way (any more), one that is just as fast does. */
 #define POLICY_OUTRUN_TIMES 4u
 #define POLICY_OUTRUN_MS    1000u
 #define POLICY_POLISH_MAX   4u   /* rounds spent making a permitted pause shorter still */

@@ -173,14 +173,14 @@ static void slow_hook(struct fake_guest *fake, enum fake_event event, void *cont
 {
     (void)context;
     if (event == FAKE_LOAD && atomic_load(&fake->events[FAKE_LOAD]) == 1)
-        rest_ms(400);
+        rest_ms(1500);
 }
 
 Test(postcopy, a_pause_over_its_limit_is_taken_back_and_tried_again)
 {
     struct rig rig;
     make(&rig, MIGRATION_MODE_POSTCOPY, 100000000);
-    rig.out.limits.downtime_limit_ms = 200;
+    rig.out.limits.downtime_limit_ms = 1200;
     rig.to->hook = slow_hook;
     rig_start(&rig);
     rig_wait(&rig);
@@ -202,7 +202,7 @@ Test(postcopy, the_load_may_touch_what_is_lacking)
 {
     struct rig rig;
     make(&rig, MIGRATION_MODE_POSTCOPY, 50000000);
-    rig.out.limits.downtime_limit_ms = 300;
+    rig.out.limits.downtime_limit_ms = 1200; /* what it touches comes over a slow link */
     rig.to->hook = touch_hook;
     rig_start(&rig);
     rig_wait(&rig);
