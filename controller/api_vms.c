@@ -11,6 +11,7 @@
 #include "controller/job_vm_migrate.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
+#include "controller/plans.h"
 #include "controller/uuid.h"
 #include "controller/validate.h"
 
@@ -304,6 +305,8 @@ int api_vm_migrate(struct controller *controller, struct api_call *call, struct 
     question.not_node = node_name_of(controller, vm->stored->node_id);
     bool fits = placement_choose(controller, &question, &placement, err) != NULL;
     if (migrate->dry_run || (!fits && !nodes_settling(controller))) {
+        if (fits)
+            placement->forecast = plans_forecast(controller, vm, placement->node);
         reply_placement(call, placement);
         return fits ? 0 : -1;
     }

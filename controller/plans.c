@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/clock.h"
+#include "controller/nodes.h"
 #include "controller/pb.h"
 #include "controller/vms.h"
 
@@ -27,6 +28,31 @@ static void measure(const struct vm *vm, struct plan_vm *out)
         said->net_rx_bps > said->net_tx_bps ? said->net_rx_bps : said->net_tx_bps;
     if (said->usage)
         out->copy_mib = out->used.memory_mib = said->usage->memory_mib;
+}
+
+static uint64_t link_bps(const struct node *node)
+{
+    return node->stored->facts ? node->stored->facts->bandwidth_bps : 0;
+}
+
+Vmpool__MigrationForecast *plans_forecast(const struct controller *controller, const struct vm *vm,
+                                          const char *to)
+{
+    const struct node *source = vm_node(controller, vm), *target = node_by_name(controller, to);
+    if (!source || !target)
+        return NULL;
+    struct plan_vm seen = {0};
+    measure(vm, &seen);
+    uint64_t a = link_bps(source), b = link_bps(target);
+    uint64_t copy_mib = seen.copy_mib ? seen.copy_mib : vm->stored->spec->memory_mib;
+    struct plan_cost cost = plan_cost_of(copy_mib, seen.dirty_bps, a && (!b || a < b) ? a : b);
+    Vmpool__MigrationForecast *out = mem_new(sizeof *out);
+    vmpool__migration_forecast__init(out);
+    out->bytes = cost.bytes;
+    out->duration_us = cost.duration_ms * 1000;
+    out->pause_us = cost.pause_us;
+    out->dirty_rate_known = cost.dirty_known;
+    return out;
 }
 
 static void look(void *context, const char *name, struct plan_vm *out)

@@ -12,6 +12,10 @@ struct plan_config plans_config(struct controller *controller);
 /* The same for the controller's own rebalancing: with hold time, cooldown and batch. */
 struct plan_config plans_own_config(struct controller *controller);
 
+/* What moving a running VM to the node @to would take; free with pb_free(). NULL: one of both nodes
+ * is not known. */
+Vmpool__MigrationForecast *plans_forecast(const struct controller *controller, const struct vm *vm,
+                                          const char *to);
 /* For poolctl; free with pb_free(). @node: of drain and lose; else "". */
 Vmpool__Plan *plan_describe(const struct controller *controller, const struct plan *plan,
                             const char *node);

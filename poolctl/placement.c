@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/units.h"
 #include "poolctl/message.h"
 #include "poolctl/text.h"
 #include "poolctl/view.h"
@@ -13,6 +14,18 @@ static bool all_fit(const Vmpool__Placement *placement)
         if (!placement->verdicts[i]->fits)
             return false;
     return true;
+}
+
+static void print_forecast(FILE *out, const Vmpool__MigrationForecast *forecast)
+{
+    char time[32], pause[32], bytes[24];
+    (void)fprintf(out, "Predicted: %s in all, a pause of %s, %s sent%s\n",
+                  units_format_ms(forecast->duration_us / 1000, time, sizeof time),
+                  units_format_ms(forecast->pause_us / 1000, pause, sizeof pause),
+                  units_format_bytes(forecast->bytes, bytes, sizeof bytes),
+                  forecast->dirty_rate_known
+                      ? " (by what the guest wrote in its last migration)"
+                      : " (its writing is not known yet: a tenth of the link is assumed)");
 }
 
 int placement_print(const struct invocation *call, const Vmpool__Placement *placement,
@@ -47,6 +60,8 @@ int placement_print(const struct invocation *call, const Vmpool__Placement *plac
             text_print_safe(style.terminal.out, placement->summary, true);
             (void)fputc('\n', style.terminal.out);
         }
+        if (placement->forecast)
+            print_forecast(style.terminal.out, placement->forecast);
         break;
     }
     json_decref(json);

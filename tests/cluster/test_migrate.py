@@ -88,7 +88,7 @@ class Migrate(unittest.TestCase):
 
     def test_a_dry_run_changes_nothing(self):
         before = self.vm.show()
-        self.pool.ctl("vm", "migrate", "mover", "--dry-run")
+        self.assertIn("Predicted: ", self.pool.ctl("vm", "migrate", "mover", "--dry-run"))
         after = self.vm.show()
         self.assertEqual([before[k] for k in ("node", "epoch", "phase")], [after[k] for k in ("node", "epoch", "phase")])
 

@@ -400,4 +400,10 @@ Test(api, limits_of_a_migration)
     reply = pool_ask(&pool, &request);
     cr_assert_null(reply->failure);
     cr_assert_str_eq(reply->placement->node, "n2");
+    const Vmpool__MigrationForecast *forecast = reply->placement->forecast;
+    cr_assert_not_null(forecast);
+    cr_assert_gt(forecast->bytes, 0);
+    cr_assert_gt(forecast->duration_us, forecast->pause_us);
+    cr_assert_gt(forecast->pause_us, 0);
+    cr_assert_not(forecast->dirty_rate_known, "it has never moved");
 }
