@@ -52,6 +52,19 @@ static void pause_text(const Vmpool__MigrationPause *pause, char *out, size_t si
                        milliseconds(pause->announce_us, time, sizeof time));
 }
 
+/* How good the prediction was that the pause began with. */
+static void forecast_line(FILE *out, const Vmpool__MigrationProgress *migration)
+{
+    double was = (double)migration->pause->total_us, said = (double)migration->predicted_pause_us;
+    char text[128];
+    if (was <= 0 || said <= 0 || migration->verified)
+        return; /* hashing is not predicted */
+    double percent = (said - was) / was * 100;
+    (void)snprintf(text, sizeof text, "a pause of %.1f ms: %.0f%% %s than it was", said / 1000,
+                   percent < 0 ? -percent : percent, percent < 0 ? "less" : "more");
+    line(out, "predicted", text);
+}
+
 void summary_migration(const struct invocation *call, const Vmpool__MigrationProgress *migration)
 {
     FILE *out = call->terminal.out;
@@ -75,6 +88,7 @@ void summary_migration(const struct invocation *call, const Vmpool__MigrationPro
     if (migration->pause) {
         pause_text(migration->pause, text, sizeof text);
         line(out, "pause", text);
+        forecast_line(out, migration);
     }
     if (migration->postcopy) {
         char mean[32];
