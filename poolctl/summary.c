@@ -57,8 +57,8 @@ static void forecast_line(FILE *out, const Vmpool__MigrationProgress *migration)
 {
     double was = (double)migration->pause->total_us, said = (double)migration->predicted_pause_us;
     char text[128];
-    if (was <= 0 || said <= 0 || migration->verified)
-        return; /* hashing is not predicted */
+    if (was <= 0 || said <= 0 || migration->verified || migration->postcopy)
+        return; /* hashing is not predicted, nor is a pause that waits for no pages */
     double percent = (said - was) / was * 100;
     (void)snprintf(text, sizeof text, "a pause of %.1f ms: %.0f%% %s than it was", said / 1000,
                    percent < 0 ? -percent : percent, percent < 0 ? "less" : "more");

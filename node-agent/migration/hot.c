@@ -9,7 +9,8 @@
 
 #define BEGIN_NS    250000000 /* a shorter first round is not worth it */
 #define INTERVAL_NS 150000000
-#define PIECE_PAGES 4096u /* whose log is cleared while the streams can claim nothing */
+#define RATE_NS     400000000 /* a guest that writes in bursts is not as fast as one of them */
+#define PIECE_PAGES 4096u     /* whose log is cleared while the streams can claim nothing */
 
 /* Clears the log of what no stream has claimed: a claimed page may have been read already, and its
  * record must not be lost. */
@@ -45,7 +46,7 @@ static int begin(struct migration_source *source, struct error *err)
         hot->next_ns = INT64_MAX;
         return 0;
     }
-    hot->look_ns = clock_monotonic_ns();
+    hot->begin_ns = clock_monotonic_ns();
     if (protect_rest(source, err) < 0)
         return error_wrap(err, "cannot clear the dirty log");
     hot->next_ns = clock_monotonic_ns() + INTERVAL_NS;
@@ -71,10 +72,10 @@ static int look(struct migration_source *source, struct error *err)
         hot->seen[word] |= hot->slice[word];
     }
     int64_t now_ns = clock_monotonic_ns();
-    uint64_t rate = fresh * 1000000000 / (uint64_t)(now_ns - hot->look_ns);
-    if (rate > hot->pages_per_second)
+    hot->pages += fresh;
+    uint64_t rate = hot->pages * 1000000000 / (uint64_t)(now_ns - hot->begin_ns);
+    if (now_ns - hot->begin_ns >= RATE_NS && rate > hot->pages_per_second)
         hot->pages_per_second = rate;
-    hot->look_ns = now_ns;
     hot->next_ns = now_ns + INTERVAL_NS;
     return 0;
 }

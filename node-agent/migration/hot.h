@@ -19,8 +19,9 @@ struct hot {
     uint64_t *seen;            /* all that was taken from the log since; NULL: not watching */
     uint64_t *slice;           /* of one look */
     uint64_t first;            /* page the watch began at */
-    int64_t look_ns, next_ns;  /* the last look and the next */
-    uint64_t pages_per_second; /* that turned hot, at most; 0: not known */
+    int64_t begin_ns, next_ns; /* of the watch; the next look */
+    uint64_t pages;            /* that turned hot since then */
+    uint64_t pages_per_second; /* that did, on the mean until whichever look; 0: not known */
 };
 
 /* Now and then, while the source waits. */

@@ -28,6 +28,9 @@ static unsigned list_slots(const struct machine *machine, struct slot slots[2])
 
 int dirty_start(struct machine *machine, struct error *err)
 {
+    /* What was written before is in RAM, which is read from now on: it would only go twice. (A
+     * guest that has reported its free pages has had most of RAM written, to zeros.) */
+    guest_memory_forget_own_dirty(&machine->memory);
     return machine_set_slots(machine, true, err);
 }
 

@@ -131,6 +131,12 @@ void guest_memory_mark_dirty(struct guest_memory *memory, uint64_t gpa, uint64_t
     }
 }
 
+void guest_memory_forget_own_dirty(struct guest_memory *memory)
+{
+    for (size_t i = 0; i < dirty_words(memory); i++)
+        atomic_store(&memory->own_dirty[i], 0);
+}
+
 void guest_memory_take_own_dirty(struct guest_memory *memory, uint64_t *bitmap)
 {
     for (size_t i = 0; i < dirty_words(memory); i++)

@@ -43,6 +43,9 @@ int guest_memory_write(struct guest_memory *memory, uint64_t gpa, const void *fr
  * outside RAM are ignored: they were refused when the address was looked up. */
 void guest_memory_mark_dirty(struct guest_memory *memory, uint64_t gpa, uint64_t length);
 
+/* Forgets the pages marked so far. A page marked meanwhile may be forgotten, too: it was written
+ * before it was marked, so who reads RAM only afterwards has it. */
+void guest_memory_forget_own_dirty(struct guest_memory *memory);
 /* ORs the pages marked since the last take into @bitmap (one bit a page of RAM offset) and forgets
  * them. A page marked meanwhile is in this take or in the next. */
 void guest_memory_take_own_dirty(struct guest_memory *memory, uint64_t *bitmap);

@@ -31,11 +31,6 @@ struct vcpu_faults {
     off_t at[COUNTERS];       /* the same in all; 0: not there */
 };
 
-struct descriptor {
-    struct kvm_stats_desc fixed;
-    char name[NAME_MAX_BYTES];
-};
-
 static void find_counters(struct vcpu_faults *faults, int fd)
 {
     struct kvm_stats_header header;
@@ -44,14 +39,15 @@ static void find_counters(struct vcpu_faults *faults, int fd)
         return;
     size_t size = sizeof(struct kvm_stats_desc) + header.name_size;
     for (uint32_t i = 0; i < header.num_desc; i++) {
-        struct descriptor one = {0};
+        char descriptor[sizeof(struct kvm_stats_desc) + NAME_MAX_BYTES + 1] = {0};
+        struct kvm_stats_desc fixed; /* without its name, which follows it */
         off_t at = (off_t)header.desc_offset + (off_t)(i * size);
-        if (pread(fd, &one, size, at) != (ssize_t)size)
+        if (pread(fd, descriptor, size, at) != (ssize_t)size)
             return;
-        one.name[NAME_MAX_BYTES - 1] = '\0';
+        memcpy(&fixed, descriptor, sizeof fixed);
         for (unsigned c = 0; c < COUNTERS; c++)
-            if (strcmp(one.name, names[c]) == 0)
-                faults->at[c] = (off_t)header.data_offset + (off_t)one.fixed.offset;
+            if (strcmp(descriptor + sizeof fixed, names[c]) == 0)
+                faults->at[c] = (off_t)header.data_offset + (off_t)fixed.offset;
     }
 }
 

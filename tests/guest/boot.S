@@ -77,7 +77,9 @@ entry64:
     call guest_setup
     pushq $0x1b
     pushq $user_stack_top
-    pushq $0x02
+    /* IOPL 3 beside the TSS's bitmap: QEMU's TCG, in an emulated host, heeds the bitmap of a TSS
+     * that ltr has just loaded, but not of one that came with a migration (it is "busy" then). */
+    pushq $0x3002
     pushq $0x23
     pushq $guest_main
     iretq
