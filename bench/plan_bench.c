@@ -39,7 +39,7 @@ static uint64_t draw(struct pool *pool, uint64_t below)
 static void fail(const struct error *err)
 {
     (void)fprintf(stderr, "plan-bench: %s\n", err->text);
-    exit(err->kind);
+    exit((int)err->kind);
 }
 
 static void set_node(struct pool *pool, uint64_t number)

@@ -54,7 +54,7 @@ static uint64_t draw(struct bench *bench, uint64_t below)
 static void fail(const struct error *err)
 {
     (void)fprintf(stderr, "sched-bench: %s\n", err->text);
-    exit(err->kind);
+    exit((int)err->kind);
 }
 
 static const char *const zones[] = {"a", "b", "c"};

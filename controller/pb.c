@@ -27,7 +27,7 @@ char *text_copy(const char *text)
     return need(strdup(text));
 }
 
-static char *text_vformat(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static char *text_vformat(const char *format, va_list args)
 {
     char *text = NULL;
     if (vasprintf(&text, format, args) < 0)

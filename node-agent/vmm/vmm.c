@@ -24,7 +24,7 @@
 
 void vmm_keep_state(const struct vmm *vmm)
 {
-    struct last_state state = {.state = vmm->life.state, .epoch = vmm->life.epoch};
+    struct last_state state = {.state = (int)vmm->life.state, .epoch = vmm->life.epoch};
     (void)snprintf(state.text, sizeof state.text, "%s", vmm->life.text);
     if (vmm->status_fd >= 0 && last_state_write(vmm->status_fd, &state) < 0)
         log_warn("%s: cannot keep the last state: %s", vmm->options->name, strerror(errno));

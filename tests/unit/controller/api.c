@@ -53,15 +53,16 @@ static void assert_refused(const Vmpool__AdminReply *reply, uint32_t kind, const
 
 Test(api, names_that_are_none)
 {
-    static const char *const bad[] = {"",
-                                      "-a",
-                                      "A",
-                                      "a_b",
-                                      "a b",
-                                      "a/b",
-                                      "\xff\xfe",
-                                      "a23456789012345678901234567890123456789012345678901234567890"
-                                      "1234"};
+    static const char *const bad[] = {
+        "",
+        "-a",
+        "A",
+        "a_b",
+        "a b",
+        "a/b",
+        "\xff\xfe",
+        ("a23456789012345678901234567890123456789012345678901234567890"
+         "1234")};
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
         Vmpool__VmCreate create = good_create();
         char name[80];

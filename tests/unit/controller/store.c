@@ -220,7 +220,9 @@ Test(store, a_killed_writer_leaves_whole_transactions)
         if (child == 0) {
             struct error err = ERROR_INIT;
             struct store *store = store_open(path, &err);
-            for (int i = 0; store; i++) {
+            if (!store)
+                _exit(1);
+            for (int i = 0;; i++) {
                 char value[16];
                 (void)snprintf(value, sizeof value, "%d", i);
                 put(store, "first", value);
