@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "controller/events.h"
+#include "controller/job_children.h"
 #include "controller/job_vm_migrate.h"
 #include "controller/pb.h"
 
@@ -115,35 +116,10 @@ static void go_on(struct controller *controller, struct job *job)
     finish(controller, job, node);
 }
 
-static void child_ended(struct controller *controller, struct job *job, const struct job *child)
-{
-    if (child->stored->phase == VMPOOL__JOB_PHASE__JOB_DONE)
-        job->stored->moved++;
-    else
-        pb_push_text(&job->stored->failed_vms, &job->stored->n_failed_vms, child->stored->subject);
-    job_save(controller, job);
-}
-
 static void on_move(struct controller *controller, struct job *job, const struct job_event *event)
 {
-    struct error err = ERROR_INIT;
-    switch (event->what) {
-    case JOB_CANCEL:
-        for (struct job *child = controller->jobs; child; child = child->next)
-            if (child->stored->parent == job->stored->id && job_running(child))
-                (void)job_cancel(controller, child, &err);
-        break;
-    case JOB_CHILD:
-        child_ended(controller, job, event->child);
-        break;
-    case JOB_ENTER:
-    case JOB_TIMEOUT:
-    case JOB_NODE:
-        break;
-    default:
-        return;
-    }
-    go_on(controller, job);
+    if (job_tend_children(controller, job, event))
+        go_on(controller, job);
 }
 
 static const struct job_step steps[] = {{"move", on_move}};
