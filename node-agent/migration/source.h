@@ -1,4 +1,5 @@
-/* source.h: inside of the source: source.c (interface), source_steps.c (the table), source_wait.c
+/* source.h: inside of the source: source.c (interface), source_steps.c (the table of steps, which
+ * are in source_precopy.c, source_pause.c and source_handover.c), source_round.c, source_wait.c
  * (the poll loop and what the target says), source_postcopy.c. */
 #pragma once
 
@@ -109,9 +110,12 @@ int source_greet(struct migration_source *source, struct channel *channel, unsig
 /* An answer took this long. */
 void source_note_rtt(struct migration_source *source, uint64_t us);
 
-/* ---- source_steps.c */
+/* ---- source_round.c */
 
 /* Brings the counters of the report up to date. */
 void source_report_counters(struct migration_source *source);
+
+/* ---- source_steps.c */
+
 /* Takes all steps; fills in the end of the report. */
 void source_run(struct migration_source *source);

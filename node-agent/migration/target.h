@@ -1,5 +1,6 @@
 /* target.h: inside of the target: target.c (interface), target_accept.c (greeting), target_steps.c
- * (states and messages), target_postcopy.c. */
+ * (what is done in each state) with target_states.c, target_hear.c (messages), target_load.c (the
+ * machine) and target_orders.c, and target_postcopy.c. */
 #pragma once
 
 #include <pthread.h>
