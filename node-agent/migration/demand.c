@@ -49,7 +49,7 @@ static uint8_t *address_of(const struct demand *demand, uint64_t page)
 
 bool demand_is_possible(const struct migration_guest *guest)
 {
-    return guest->uffd >= 0 && guest->ram_fd >= 0;
+    return guest->uffd >= 0;
 }
 
 void demand_init(struct demand *demand, const struct migration_guest *guest, int wake_fd)
@@ -71,6 +71,10 @@ static int allocate(struct demand *demand, struct error *err)
     uint64_t words = bitmap_words(pages_of(demand));
     if (!demand_is_possible(demand->guest))
         return error_set(err, ERROR_FAILED, "pages are dropped where post-copy is not possible");
+    /* From the first page that is dropped until RAM is whole: the kernel, making one huge page of
+     * many small ones, would fill what is lacking with zeros, and nobody would wait for it. */
+    if (!demand->lacking && page_keep_small(demand->guest) < 0)
+        return error_errno(err, errno, "cannot keep the guest's RAM in small pages");
     if (!demand->lacking)
         demand->lacking = calloc(words, sizeof(*demand->lacking));
     if (!demand->asked)
@@ -84,16 +88,8 @@ int demand_stale(struct demand *demand, struct run run, struct error *err)
 {
     if (allocate(demand, err) < 0)
         return -1;
-    off_t start = (off_t)(run.first * PAGE_BYTES), size = (off_t)(run.count * PAGE_BYTES);
-    int fd = demand->guest->ram_fd;
-    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, size) < 0)
+    if (page_drop(demand->guest, run.first, run.count) < 0)
         return error_errno(err, errno, "cannot drop pages of the guest's RAM");
-    /* The kernel only zeroes a part of a huge page it could not split; then nobody would ever wait
-     * for these pages, and the guest would read zeros. */
-    off_t data = lseek(fd, start, SEEK_DATA);
-    if (data >= 0 && data < start + size)
-        return error_set(err, ERROR_FAILED,
-                         "pages of the guest's RAM cannot be dropped: are they huge or pinned?");
     for (uint64_t page = run.first; page < run.first + run.count; page++)
         if (!set(demand->lacking, page))
             atomic_fetch_add(&demand->left, 1);

@@ -71,9 +71,9 @@ struct migration_guest_ops {
 struct migration_guest {
     const struct migration_guest_ops *ops;
     void *self;
-    uint8_t *ram;       /* mapping of the RAM memfd */
+    uint8_t *ram;       /* private, anonymous memory */
     uint64_t ram_bytes; /* multiple of 4096 */
-    int ram_fd;         /* the memfd, -1 where there is none */
+    int pagemap_fd;     /* /proc/self/pagemap, which tells holes; -1: all counts as data */
     int uffd;           /* target: of uffd_open(), for post-copy; -1: none */
     char vm_id[64];
 };

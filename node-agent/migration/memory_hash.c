@@ -22,16 +22,16 @@ struct work {
 
 static int hash_piece(struct work *work, uint64_t piece, XXH3_state_t *state)
 {
-    uint64_t page = page_next_data(work->guest, piece * PIECE_PAGES);
     uint64_t end = (piece + 1) * PIECE_PAGES;
     if (end > work->pages)
         end = work->pages;
+    uint64_t page = page_next_data(work->guest, piece * PIECE_PAGES, end);
     if (XXH3_128bits_reset(state) != XXH_OK)
         return -1;
     while (page < end) {
         const uint8_t *data = work->guest->ram + page * PAGE_BYTES;
         if (page_is_zero(data)) {
-            page = page_next_data(work->guest, page + 1);
+            page = page_next_data(work->guest, page + 1, end);
             continue;
         }
         if (XXH3_128bits_update(state, &page, sizeof(page)) != XXH_OK ||

@@ -1,7 +1,7 @@
 /*
  * memory_hash.h: one number for all RAM, the same at both ends if and only if (but for luck of one
  * in 2^64) the contents are: XXH3-128 over the hashes of 4 MiB pieces, each over the number and
- * contents of its pages that are not all zeros. Holes of the memfd are skipped without touching
+ * contents of its pages that are not all zeros. Holes are skipped without touching
  * them.
  */
 #pragma once

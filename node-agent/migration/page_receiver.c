@@ -9,14 +9,11 @@
 #include "node-agent/migration/event.h"
 #include "node-agent/migration/pages.h"
 
-#define BOUNCE_BYTES (128u << 10) /* in the second-level cache of any processor of today */
-
 /* ---------------------------------------------------------------- one frame */
 
-/* Notes that pages are written to; true where none of them was before. */
-static bool touch(struct page_receiver *receiver, struct run run)
+/* Notes that pages are written to. */
+static void touch(struct page_receiver *receiver, struct run run)
 {
-    bool fresh = true;
     for (uint64_t page = run.first; page < run.first + run.count;) {
         uint64_t bits = ~0ull << (page % 64);
         uint64_t next = (page / 64 + 1) * 64;
@@ -24,12 +21,9 @@ static bool touch(struct page_receiver *receiver, struct run run)
             bits &= ~0ull >> (next - run.first - run.count);
             next = run.first + run.count;
         }
-        fresh &=
-            (atomic_fetch_or_explicit(&receiver->touched[page / 64], bits, memory_order_relaxed) &
-             bits) == 0;
+        atomic_fetch_or_explicit(&receiver->touched[page / 64], bits, memory_order_relaxed);
         page = next;
     }
-    return fresh;
 }
 
 /* Zeros are written only where something else may be: other pages are holes and stay so. */
@@ -66,50 +60,6 @@ static int put_plain(struct page_inlet *inlet, const struct run *runs, unsigned 
         parts[i] = (struct iovec){inlet->receiver->guest->ram + runs[i].first * PAGE_BYTES,
                                   runs[i].count * PAGE_BYTES};
     return channel_read(&inlet->channel, parts, count, err);
-}
-
-static int write_ram(const struct migration_guest *guest, const uint8_t *data, size_t size,
-                     uint64_t offset, struct error *err)
-{
-    while (size > 0) {
-        ssize_t done = pwrite(guest->ram_fd, data, size, (off_t)offset);
-        if (done < 0 && errno != EINTR)
-            return error_errno(err, errno, "cannot write the guest's RAM");
-        if (done > 0) {
-            data += done;
-            size -= (size_t)done;
-            offset += (uint64_t)done;
-        }
-    }
-    return 0;
-}
-
-/* Pages that have no memory yet go through a buffer that stays in the cache, and by pwrite() into
- * the memfd: the kernel then neither zeroes them first nor takes a fault for each, which costs more
- * than the second copy (receiver's CPU 0.80 s/GiB instead of 0.98). */
-static int put_fresh(struct page_inlet *inlet, const uint8_t *sealed_data, const struct run *runs,
-                     unsigned count, struct error *err)
-{
-    const struct migration_guest *guest = inlet->receiver->guest;
-    if (!inlet->staging)
-        inlet->staging = aligned_alloc(PAGE_BYTES, BOUNCE_BYTES);
-    if (!inlet->staging)
-        return error_set(err, ERROR_FAILED, "out of memory for a buffer of pages");
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t at = runs[i].first * PAGE_BYTES, end = at + runs[i].count * PAGE_BYTES;
-        while (at < end) {
-            size_t size = end - at < BOUNCE_BYTES ? end - at : BOUNCE_BYTES;
-            struct iovec part = {inlet->staging, size};
-            if ((sealed_data
-                     ? seal_update(inlet->channel.open, sealed_data, size, inlet->staging, err)
-                     : channel_read(&inlet->channel, &part, 1, err)) < 0 ||
-                write_ram(guest, inlet->staging, size, at, err) < 0)
-                return -1;
-            sealed_data += sealed_data ? size : 0;
-            at += size;
-        }
-    }
-    return 0;
 }
 
 /* Whether the pages of @frame are put by demand.h: the guest may run, or RAM is watched still after
@@ -207,16 +157,13 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
         atomic_fetch_add(&receiver->pages_zero, pages);
         return 0;
     }
-    bool fresh = receiver->guest->ram_fd >= 0;
     for (unsigned i = 0; i < frame->runs; i++)
-        fresh &= touch(receiver, runs[i]);
+        touch(receiver, runs[i]);
     atomic_fetch_add(&receiver->pages_received, pages);
     if (inlet->on_demand)
         return take_bounced(inlet, frame, runs, pages, sealed_data, err);
     if (frame->codec != CODEC_NONE)
         return put_encoded(inlet, frame, sealed_data, runs, pages, receiver->guest->ram, err);
-    if (fresh)
-        return put_fresh(inlet, sealed_data, runs, frame->runs, err);
     return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
                        : put_plain(inlet, runs, frame->runs, err);
 }
@@ -345,8 +292,7 @@ static void end_inlets(struct page_receiver *receiver)
         free(inlet->bounce);
         codec_memory_free(inlet->codec);
         free(inlet->encoded);
-        free(inlet->staging);
-        inlet->bounce = inlet->encoded = inlet->staging = NULL;
+        inlet->bounce = inlet->encoded = NULL;
         inlet->codec = NULL;
         inlet->started = inlet->connected = false;
         atomic_store(&inlet->round, 0);

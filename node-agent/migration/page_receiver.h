@@ -24,7 +24,6 @@ struct page_inlet {
     uint8_t *bounce;            /* of pages that are put in one step: made when needed, as are */
     struct codec_memory *codec; /* for encoded frames, and */
     uint8_t *encoded;           /* room for one, opened */
-    uint8_t *staging;           /* for pages without memory; made with the first of them */
     _Atomic uint32_t round;     /* whose end was reached */
 };
 

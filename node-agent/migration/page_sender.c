@@ -189,9 +189,9 @@ static bool claim(struct page_sender *sender, struct piece *piece)
         first += 64;
     uint64_t size = PIECE_PAGES;
     if (sender->round.first && first < pages) {
-        uint64_t hole = (page_next_data(sender->guest, first) - first) & ~63ull;
-        if (hole > size)
-            size = hole < HOLE_PIECE_PAGES ? hole : HOLE_PIECE_PAGES;
+        uint64_t most = pages - first < HOLE_PIECE_PAGES ? pages - first : HOLE_PIECE_PAGES;
+        uint64_t hole = (page_next_data(sender->guest, first, first + most) - first) & ~63ull;
+        size = hole > size ? hole : size;
     }
     piece->first = first;
     piece->end = first + size < pages ? first + size : pages;
@@ -210,7 +210,7 @@ static int send_first(struct page_stream *stream, const struct piece *piece, str
 {
     const struct migration_guest *guest = stream->sender->guest;
     uint64_t data = 0;
-    uint64_t page = page_next_data(guest, piece->first);
+    uint64_t page = page_next_data(guest, piece->first, piece->end);
     while (page < piece->end) {
         if (!bitmap_test(stream->sender->round.bitmap, page)) { /* hot.h */
             page++;
@@ -218,7 +218,7 @@ static int send_first(struct page_stream *stream, const struct piece *piece, str
             continue;
         }
         if (page_is_zero(guest->ram + page * PAGE_BYTES)) {
-            page = page_next_data(guest, page + 1);
+            page = page_next_data(guest, page + 1, piece->end);
             continue;
         }
         if (send_data(stream, page++, err) < 0)

@@ -1,8 +1,8 @@
 #include "node-agent/migration/pages.h"
 
-#include <errno.h>
 #include <immintrin.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* SSE2 is part of x86-64; AVX2 is looked for. Most pages that aren't zero differ within the first
@@ -57,16 +57,37 @@ bool page_is_filled(const uint8_t *page, uint64_t *word)
     return true;
 }
 
-/* SEEK_HOLE, which would tell where the data ends, walks over each page of it; so does not this. */
-uint64_t page_next_data(const struct migration_guest *guest, uint64_t page)
+/* An entry of pagemap: present, or swapped out (kernel, Documentation/admin-guide/mm/pagemap.rst).
+ */
+#define ENTRY_USED  (1ull << 63 | 1ull << 62)
+#define ENTRIES_MAX 2048u /* read at once */
+
+uint64_t page_next_data(const struct migration_guest *guest, uint64_t page, uint64_t end)
 {
-    uint64_t pages = guest->ram_bytes / PAGE_BYTES;
-    if (guest->ram_fd < 0 || page >= pages)
-        return page < pages ? page : pages;
-    off_t data = lseek(guest->ram_fd, (off_t)(page * PAGE_BYTES), SEEK_DATA);
-    if (data < 0) /* ENXIO: nothing but a hole up to the end; else it is no file with holes */
-        return errno == ENXIO ? pages : page;
-    return (uint64_t)data / PAGE_BYTES < pages ? (uint64_t)data / PAGE_BYTES : pages;
+    uint64_t entries[ENTRIES_MAX];
+    uint64_t base = (uintptr_t)guest->ram / PAGE_BYTES;
+    /* Mostly the first is data. The longer a hole is, the more is read at once. */
+    for (uint64_t most = 64; guest->pagemap_fd >= 0 && page < end; most = ENTRIES_MAX) {
+        uint64_t want = end - page < most ? end - page : most;
+        ssize_t got = pread(guest->pagemap_fd, entries, want * sizeof(entries[0]),
+                            (off_t)((base + page) * sizeof(entries[0])));
+        if (got < (ssize_t)sizeof(entries[0]))
+            return page; /* without knowing, it is data */
+        for (size_t i = 0; i < (size_t)got / sizeof(entries[0]); i++, page++)
+            if (entries[i] & ENTRY_USED)
+                return page;
+    }
+    return page;
+}
+
+int page_keep_small(const struct migration_guest *guest)
+{
+    return madvise(guest->ram, guest->ram_bytes, MADV_NOHUGEPAGE);
+}
+
+int page_drop(const struct migration_guest *guest, uint64_t page, uint64_t count)
+{
+    return madvise(guest->ram + page * PAGE_BYTES, count * PAGE_BYTES, MADV_DONTNEED);
 }
 
 void bitmap_fill(uint64_t *bitmap, uint64_t pages)

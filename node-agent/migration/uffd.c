@@ -16,9 +16,9 @@ int uffd_open(bool user_only, struct error *err)
     auto_fd int fd = (int)syscall(SYS_userfaultfd, flags);
     if (fd < 0)
         return error_errno(err, errno, "cannot make a userfaultfd");
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM};
+    struct uffdio_api api = {.api = UFFD_API};
     if (ioctl(fd, UFFDIO_API, &api) < 0)
-        return error_errno(err, errno, "this kernel's userfaultfd does not know shared memory");
+        return error_errno(err, errno, "this kernel's userfaultfd speaks another version");
     return take_fd(&fd);
 }
 

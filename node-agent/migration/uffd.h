@@ -1,7 +1,6 @@
 /*
  * uffd.h: userfaultfd(2) over the guest's RAM: who touches a page that is not there waits until we
- * put it there. Only pages absent from the memfd count: one that is there but not yet mapped is no
- * business of ours (Linux Documentation/admin-guide/mm/userfaultfd.rst, MISSING mode on shmem).
+ * put it there (Linux Documentation/admin-guide/mm/userfaultfd.rst, MISSING mode).
  */
 #pragma once
 

@@ -1,6 +1,9 @@
 #include "node-agent/vmm/guest_memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -8,41 +11,65 @@
 #include "common/cleanup.h"
 #include "node-agent/vmm/layout.h"
 
+#define HUGE_PAGE_BYTES (2ull << 20)
+
 static size_t dirty_words(const struct guest_memory *memory)
 {
     return (size_t)((memory->size / LAYOUT_PAGE_SIZE + 63) / 64);
 }
 
+/* Anonymous memory of this process, in bytes; 0 where it cannot be read. */
+static uint64_t anonymous_bytes(void)
+{
+    char line[256];
+    auto_file FILE *file = fopen("/proc/self/status", "re");
+    while (file && fgets(line, sizeof line, file)) {
+        unsigned long long kib = 0;
+        if (sscanf(line, "RssAnon: %llu", &kib) == 1)
+            return kib << 10;
+    }
+    return 0;
+}
+
+/* Reserves @size bytes at a multiple of a huge page: a guest's huge page can then be one of ours.
+ */
+static int map_aligned(struct guest_memory *memory, uint64_t size, struct error *err)
+{
+    uint64_t mapped = size + HUGE_PAGE_BYTES;
+    void *mapping = mmap(NULL, mapped, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED)
+        return error_errno(err, errno, "cannot map guest RAM of %llu MiB",
+                           (unsigned long long)(size >> 20));
+    uintptr_t skip = -(uintptr_t)mapping % HUGE_PAGE_BYTES;
+    memory->mapping = mapping;
+    memory->mapped = mapped;
+    memory->base = (uint8_t *)mapping + skip;
+    memory->size = size;
+    return 0;
+}
+
 int guest_memory_create(struct guest_memory *memory, uint64_t size, bool huge, struct error *err)
 {
-    *memory = (struct guest_memory){.memfd = -1};
+    *memory = (struct guest_memory){.pagemap_fd = -1, .others_bytes = anonymous_bytes()};
     if (size == 0 || size % LAYOUT_PAGE_SIZE != 0 || size > SIZE_MAX / 2)
         return error_set(err, ERROR_USAGE, "guest RAM of %llu bytes is not a multiple of 4 KiB",
                          (unsigned long long)size);
-    auto_fd int fd = memfd_create("guest-ram", MFD_CLOEXEC);
-    if (fd < 0)
-        return error_errno(err, errno, "memfd_create for guest RAM");
-    if (ftruncate(fd, (off_t)size) < 0)
-        return error_errno(err, errno, "cannot size guest RAM to %llu MiB",
-                           (unsigned long long)(size >> 20));
-    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (base == MAP_FAILED)
-        return error_errno(err, errno, "cannot map guest RAM of %llu MiB",
-                           (unsigned long long)(size >> 20));
-    /* Both are wishes: a kernel without them still runs the guest. RAM in a core dump of the VMM
-     * would hand the guest's secrets to whoever reads it. */
-    (void)madvise(base, size, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    (void)madvise(base, size, MADV_DONTDUMP);
-    memory->base = base;
-    memory->size = size;
+    if (map_aligned(memory, size, err) < 0)
+        return -1;
+    /* All are wishes: a kernel without them still runs the guest. RAM in a core dump of the VMM
+     * would hand the guest's secrets to whoever reads it; a child has no business there. */
+    guest_memory_wish_huge(memory, huge);
+    (void)madvise(memory->mapping, memory->mapped, MADV_DONTDUMP);
+    (void)madvise(memory->mapping, memory->mapped, MADV_DONTFORK);
     /* calloc of this size is untouched zero pages: it costs memory only where bits get set. */
     memory->own_dirty = calloc(dirty_words(memory), sizeof *memory->own_dirty);
     if (!memory->own_dirty) {
-        (void)munmap(base, size);
-        *memory = (struct guest_memory){.memfd = -1};
+        guest_memory_destroy(memory);
         return error_errno(err, ENOMEM, "dirty bitmap of guest RAM");
     }
-    memory->memfd = take_fd(&fd);
+    /* Now, while we may still read our own /proc. Without it all of RAM counts as touched. */
+    memory->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     return 0;
 }
 
@@ -53,11 +80,29 @@ void guest_memory_wish_huge(const struct guest_memory *memory, bool huge)
 
 void guest_memory_destroy(struct guest_memory *memory)
 {
-    if (memory->base)
-        (void)munmap(memory->base, memory->size);
+    if (memory->mapping)
+        (void)munmap(memory->mapping, memory->mapped);
     free(memory->own_dirty);
-    close_fd(&memory->memfd);
-    *memory = (struct guest_memory){.memfd = -1};
+    close_fd(&memory->pagemap_fd);
+    *memory = (struct guest_memory){.pagemap_fd = -1};
+}
+
+uint64_t guest_memory_resident(const struct guest_memory *memory)
+{
+    uint64_t all = anonymous_bytes();
+    uint64_t bytes = all > memory->others_bytes ? all - memory->others_bytes : 0;
+    return bytes < memory->size ? bytes : memory->size;
+}
+
+int guest_memory_drop(struct guest_memory *memory, uint64_t gpa, uint64_t length)
+{
+    uint8_t *host = guest_memory_at(memory, gpa, length);
+    if (!host || length == 0)
+        return 0;
+    if (madvise(host, length, MADV_DONTNEED) < 0)
+        return -1;
+    guest_memory_mark_dirty(memory, gpa, length);
+    return 0;
 }
 
 uint64_t guest_memory_low_size(const struct guest_memory *memory)

@@ -12,7 +12,7 @@
  *   0xfeff_c000  KVM identity map page, then 3 pages of TSS (Intel needs them)
  *   0x1_0000_0000  RAM: the part above LAYOUT_LOW_RAM_MAX
  *
- * A "RAM offset" is the position of a byte in the RAM memfd, holes left out: offset = GPA in the
+ * A "RAM offset" is the position of a byte in the guest's RAM, holes left out: offset = GPA in the
  * low part, GPA - 4 GiB + LAYOUT_LOW_RAM_MAX in the high part. Dirty bitmaps and the migration
  * stream count RAM pages by RAM offset / 4096.
  */

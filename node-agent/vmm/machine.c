@@ -308,7 +308,7 @@ struct machine *machine_new(const struct machine_config *config,
     machine->loop = loop;
     machine->vm_fd = -1;
     machine->end_fd = -1;
-    machine->memory.memfd = -1;
+    machine->memory.pagemap_fd = -1;
     (void)pthread_mutex_init(&machine->end_lock, NULL);
     if (build(machine, err) < 0) {
         machine_free(machine);
@@ -426,10 +426,8 @@ uint64_t machine_balloon_kept_mib(const struct machine *machine)
 
 void machine_usage(const struct machine *machine, struct machine_usage *usage)
 {
-    struct stat info;
     *usage = (struct machine_usage){0};
-    if (fstat(machine->memory.memfd, &info) == 0)
-        usage->memory_bytes = (uint64_t)info.st_blocks * 512;
+    usage->memory_bytes = guest_memory_resident(&machine->memory);
     for (unsigned i = 0; i < machine->config.disk_count; i++) {
         struct device_counters counters = {0};
         virtio_blk_counters(machine->blks[i], &counters);

@@ -209,9 +209,6 @@ int migrate_in(struct migrate *migrate, const Vmpool__VmmMigrateIn *request, str
     (void)snprintf(options.migration_id, sizeof options.migration_id, "%s", request->migration_id);
     memcpy(options.key, request->key.data, sizeof options.key);
     begin(migrate, request->migration_id, false);
-    /* Post-copy drops single pages; of a huge one the kernel may fail to. */
-    if (vmm->uffd >= 0 && options.limits.mode != MIGRATION_MODE_PRECOPY)
-        guest_memory_wish_huge(machine_memory(vmm->machine), false);
     migrate->target = migration_target_start(&migrate->guest, migrate->listen_fd, &options, err);
     if (migrate->target)
         migrate->event_source = loop_add_fd(vmm->loop, migration_target_event_fd(migrate->target),

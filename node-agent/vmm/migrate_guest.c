@@ -225,7 +225,7 @@ void migrate_guest_init(struct migration_guest *guest, struct migrate_guest *sel
                                       .self = self,
                                       .ram = memory->base,
                                       .ram_bytes = memory->size,
-                                      .ram_fd = memory->memfd,
+                                      .pagemap_fd = memory->pagemap_fd,
                                       .uffd = self->vmm->uffd};
     (void)snprintf(guest->vm_id, sizeof guest->vm_id, "%s", self->vmm->options->id);
 }

@@ -31,8 +31,8 @@ static uint64_t guest_ticks(pid_t tid)
     return at && sscanf(at, "%llu", &ticks) == 1 ? ticks : 0;
 }
 
-/* Resident memory that is not guest RAM, which is shared memory: anonymous and file pages. */
-static uint64_t overhead_kib(void)
+/* Resident memory that is not guest RAM: file pages and the rest of the anonymous ones. */
+static uint64_t overhead_kib(uint64_t guest_bytes)
 {
     char line[256];
     uint64_t sum = 0;
@@ -42,7 +42,8 @@ static uint64_t overhead_kib(void)
         if (sscanf(line, "RssAnon: %llu", &kib) == 1 || sscanf(line, "RssFile: %llu", &kib) == 1)
             sum += kib;
     }
-    return sum;
+    uint64_t guest_kib = guest_bytes >> 10;
+    return sum > guest_kib ? sum - guest_kib : 0;
 }
 
 void usage_read(const struct machine *machine, Vmpool__VmUsage *usage)
@@ -64,5 +65,5 @@ void usage_read(const struct machine *machine, Vmpool__VmUsage *usage)
     usage->net_tx_bytes = used.net_tx_bytes;
     usage->disk_read_bytes = used.disk_read_bytes;
     usage->disk_write_bytes = used.disk_write_bytes;
-    usage->vmm_overhead_kib = overhead_kib();
+    usage->vmm_overhead_kib = overhead_kib(used.memory_bytes);
 }

@@ -64,7 +64,7 @@ static void fuzz_pages(const uint8_t *data, size_t size)
 {
     struct error err = ERROR_INIT;
     struct page_receiver receiver;
-    struct migration_guest guest = {.ram_fd = -1, .ram_bytes = RAM_PAGES * 4096};
+    struct migration_guest guest = {.pagemap_fd = -1, .ram_bytes = RAM_PAGES * 4096};
     int pair[2], stop_fd = event_new(&err), wake_fd = event_new(&err);
     guest.ram =
         mmap(NULL, guest.ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -39,7 +39,7 @@ void virtio_net_counters(const struct virtio_net *net, struct device_counters *c
 /* virtio-rng fed by getrandom(). */
 int virtio_rng_new(struct pci_bus *bus, struct loop *loop, struct error *err);
 
-/* virtio-balloon; freed pages leave the memfd (fallocate punch hole). */
+/* virtio-balloon; freed pages go back to the host. */
 struct virtio_balloon;
 struct virtio_balloon *virtio_balloon_new(struct pci_bus *bus, struct loop *loop,
                                           struct error *err);

@@ -1,10 +1,9 @@
 /*
  * virtio-balloon (virtio 1.2 §5.5). Pages the guest gives, for good (inflate) or just because they
- * are free (free page reporting), leave the memfd: a hole is punched, and the page is zeros again
- * when next touched. As that changes RAM, each page is marked dirty.
+ * are free (free page reporting), go back to the host: a page is zeros again when next touched. As
+ * that changes RAM, each page is marked dirty.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/virtio_balloon.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
@@ -36,7 +35,7 @@ struct virtio_balloon {
     uint32_t target_pages;       /* the guest should give; guarded by virtio.lock */
     uint32_t actual_pages;       /* and says it gave */
     _Atomic uint64_t kept_mib;   /* for virtio_balloon_kept() */
-    bool punch_failed;           /* logged once */
+    bool drop_failed;            /* logged once */
 };
 
 static struct virtio_balloon *balloon_of(struct virtio_device *device)
@@ -64,18 +63,10 @@ static void publish_numbers(struct virtio_balloon *balloon)
 
 static void release(struct virtio_balloon *balloon, uint64_t gpa, uint64_t length)
 {
-    struct guest_memory *memory = balloon->virtio.memory;
-    const uint8_t *host = guest_memory_at(memory, gpa, length);
-    if (!host || length == 0)
+    if (guest_memory_drop(balloon->virtio.memory, gpa, length) == 0 || balloon->drop_failed)
         return;
-    if (fallocate(memory->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, host - memory->base,
-                  (off_t)length) < 0) {
-        if (!balloon->punch_failed)
-            log_warn("the balloon cannot give memory back: %s", strerror(errno));
-        balloon->punch_failed = true;
-        return;
-    }
-    guest_memory_mark_dirty(memory, gpa, length);
+    log_warn("the balloon cannot give memory back: %s", strerror(errno));
+    balloon->drop_failed = true;
 }
 
 static int compare_pfns(const void *a, const void *b)

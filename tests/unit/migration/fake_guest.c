@@ -1,6 +1,7 @@
 #include "fake_guest.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -170,14 +171,16 @@ struct fake_guest *fake_guest_new(unsigned mib, bool plain)
     struct fake_guest *fake = calloc(1, sizeof(*fake));
     uint64_t bytes = (uint64_t)mib << 20;
     pthread_mutex_init(&fake->lock, NULL);
-    int fd = plain ? -1 : memfd_create("fake", MFD_CLOEXEC);
-    if (fd >= 0)
-        cr_assert_eq(ftruncate(fd, (off_t)bytes), 0);
-    void *ram = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                     plain ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
+    int fd = plain ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    cr_assert(plain || fd >= 0);
+    void *ram = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     cr_assert_neq(ram, MAP_FAILED);
-    fake->guest = (struct migration_guest){
-        .ops = &fake_ops, .self = fake, .ram = ram, .ram_bytes = bytes, .ram_fd = fd, .uffd = -1};
+    fake->guest = (struct migration_guest){.ops = &fake_ops,
+                                           .self = fake,
+                                           .ram = ram,
+                                           .ram_bytes = bytes,
+                                           .pagemap_fd = fd,
+                                           .uffd = -1};
     strcpy(fake->guest.vm_id, "8d7a1fb2-0000-4000-8000-00000000beef");
     fake->log = calloc(bytes / 4096 / 64 + 1, sizeof(uint64_t));
     fake->own = calloc(bytes / 4096 / 64 + 1, sizeof(uint64_t));
@@ -199,8 +202,8 @@ void fake_guest_free(struct fake_guest *fake)
     munmap(fake->guest.ram, fake->guest.ram_bytes);
     if (fake->guest.uffd >= 0)
         close(fake->guest.uffd);
-    if (fake->guest.ram_fd >= 0)
-        close(fake->guest.ram_fd);
+    if (fake->guest.pagemap_fd >= 0)
+        close(fake->guest.pagemap_fd);
     free(fake->log);
     free(fake->own);
     free(fake->loaded);

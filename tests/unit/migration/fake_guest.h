@@ -48,7 +48,7 @@ struct fake_guest {
     bool fail[FAKE_EVENTS]; /* the operation fails */
 };
 
-/* RAM of @mib, in a memfd unless @plain. */
+/* RAM of @mib, whose holes are known unless it is @plain. */
 struct fake_guest *fake_guest_new(unsigned mib, bool plain);
 void fake_guest_free(struct fake_guest *fake);
 /* Gives it a userfaultfd, so that it can be the target of post-copy. */

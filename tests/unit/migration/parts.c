@@ -25,14 +25,16 @@ Test(pages, holes_are_jumped_over_and_not_filled)
     struct fake_guest *fake = fake_guest_new(16, false);
     fake->guest.ram[100 * 4096] = 1;
     fake->guest.ram[4000 * 4096] = 1;
-    cr_assert_eq(page_next_data(&fake->guest, 0), 100);
-    cr_assert_eq(page_next_data(&fake->guest, 100), 100);
-    cr_assert_eq(page_next_data(&fake->guest, 101), 4000);
-    cr_assert_eq(page_next_data(&fake->guest, 4001), 4096);
-    cr_assert_eq(page_next_data(&fake->guest, 4096), 4096);
+    cr_assert_eq(page_next_data(&fake->guest, 0, 4096), 100);
+    cr_assert_eq(page_next_data(&fake->guest, 100, 4096), 100);
+    cr_assert_eq(page_next_data(&fake->guest, 101, 4096), 4000);
+    cr_assert_eq(page_next_data(&fake->guest, 101, 3000), 3000);
+    cr_assert_eq(page_next_data(&fake->guest, 4001, 4096), 4096);
+    cr_assert_eq(page_next_data(&fake->guest, 4096, 4096), 4096);
     fake_guest_free(fake);
     fake = fake_guest_new(16, true);
-    cr_assert_eq(page_next_data(&fake->guest, 17), 17, "without a memfd all is data");
+    cr_assert_eq(page_next_data(&fake->guest, 17, 4096), 17,
+                 "where holes are not known all is data");
     fake_guest_free(fake);
 }
 

@@ -88,7 +88,7 @@ static bool is_dirty(const struct inflatable *balloon, uint64_t gpa)
     return balloon->machine.memory.own_dirty[gpa >> 18] & (1ull << ((gpa >> 12) & 63));
 }
 
-Test(virtio_balloon, given_pages_leave_the_memfd)
+Test(virtio_balloon, given_pages_go_back_to_the_host)
 {
     struct inflatable *balloon = balloon_new();
     uint8_t *ram = balloon->machine.memory.base;
