@@ -19,6 +19,7 @@
 #include "controller/images.h"
 #include "controller/jobs.h"
 #include "controller/keys.h"
+#include "controller/migrate_queue.h"
 #include "controller/node_link.h"
 #include "controller/nodes.h"
 #include "controller/outbox.h"
@@ -46,7 +47,9 @@ static void end_turn(void *context)
 {
     struct controller *controller = context;
     struct error err = ERROR_INIT;
-    jobs_enter(controller);
+    do
+        jobs_enter(controller);
+    while (migrate_queue_advance(controller));
     controller->turn_end = NULL; /* what comes from here on needs a turn of its own */
     faults_act(controller, "entering");
     if (store_commit(controller->store, &err) < 0) {

@@ -244,6 +244,10 @@ static void make_rest(void)
     status.nodes_total = 2;
     status.vms_running = 1;
     status.vms_total = 2;
+    status.migrations_streaming = 2;
+    status.migrations_waiting = 5;
+    status.migrations_pool_max = 16;
+    status.migrations_out_max = status.migrations_in_max = 1;
     status.vcpus_total = 32;
     status.vcpus_reserved = 6;
     status.memory_total_mib = 131072;
