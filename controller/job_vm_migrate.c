@@ -25,6 +25,7 @@
 #include "common/log.h"
 #include "controller/events.h"
 #include "controller/migrate.h"
+#include "controller/migrate_review.h"
 #include "controller/migration_words.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
@@ -150,6 +151,7 @@ static void on_prepare(struct controller *controller, struct job *job,
         } else {
             pb_set(&job->stored->address, event->answer->address);
             job->stored->port = event->answer->port;
+            migrate_review_ready(job);
             job_go(controller, job, "ready");
         }
         break;

@@ -419,6 +419,7 @@ Vmpool__Job *job_describe(const struct job *job)
     out->created_wall_ms = stored->created_wall_ms;
     out->ended_wall_ms = stored->ended_wall_ms;
     out->migration = stored->migration ? pb_copy(&stored->migration->base) : NULL;
+    out->review = stored->review ? pb_copy(&stored->review->base) : NULL;
     if (!job_running(job) && stored->failure)
         out->failure = pb_copy(&stored->failure->base);
     out->steps_total = stored->total ? stored->total : job->kind->course;

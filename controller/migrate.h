@@ -18,7 +18,7 @@ void migrate_send_cancel(struct controller *controller, struct job *job, const s
 /* Discards the target, which did not come to run, for a reason; the next host may be asked. */
 void migrate_undo_because(struct controller *controller, struct job *job, enum error_kind kind,
                           const char *text);
-/* The VM's last_migration becomes this one. */
+/* The VM's last_migration, and its review, become this one's. */
 void migrate_keep_progress(struct job *job);
 /* Ends the job with the reason that was kept; the VM is what its old node says. */
 void migrate_fail_at_source(struct controller *controller, struct job *job);

@@ -3,6 +3,7 @@
 
 #include "controller/events.h"
 #include "controller/migrate.h"
+#include "controller/migrate_review.h"
 #include "controller/migration_words.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
@@ -275,6 +276,7 @@ static void accepted(struct controller *controller, struct job *job)
 {
     if (job->stored->migration)
         job->stored->migration->phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
+    migrate_review_end(job);
     migrate_keep_progress(job);
     vm_save(controller, job->vm);
     job->stored->cancelled = false; /* it came too late */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "controller/migrate.h"
+#include "controller/migrate_review.h"
 #include "controller/migration_words.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
@@ -205,8 +206,15 @@ static void begin_prepare(struct controller *controller, struct job *job)
 {
     job->stored->next_epoch = vm_grant_epoch(controller, job->vm);
     (void)vm_happens(controller, job->vm, VM_EVENT_MIGRATE, "");
+    migrate_review_begin(controller, job);
     job_say(controller, job, "preparing %s", job->stored->to_name);
     job_go(controller, job, "prepare");
+}
+
+static void begin_stream(struct controller *controller, struct job *job)
+{
+    migrate_review_stream(job);
+    job_go(controller, job, "stream");
 }
 
 static void pass(struct queue *queue, int door, enum stage stage)
@@ -227,7 +235,7 @@ static void pass(struct queue *queue, int door, enum stage stage)
         if (door == DOOR_PREPARE)
             begin_prepare(queue->controller, job);
         else
-            job_go(queue->controller, job, "stream");
+            begin_stream(queue->controller, job);
     }
 }
 

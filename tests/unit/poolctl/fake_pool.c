@@ -33,6 +33,8 @@ static Vmpool__MigrationPause pause_items = VMPOOL__MIGRATION_PAUSE__INIT;
 static Vmpool__MigrationRound round_list[2];
 static Vmpool__MigrationRound *rounds[] = {&round_list[0], &round_list[1]};
 static Vmpool__MigrationProgress migration = VMPOOL__MIGRATION_PROGRESS__INIT;
+static Vmpool__MigrationForecast forecast = VMPOOL__MIGRATION_FORECAST__INIT;
+static Vmpool__MigrationReview review = VMPOOL__MIGRATION_REVIEW__INIT;
 static Vmpool__HostVerdict verdict_list[2];
 static Vmpool__HostVerdict *verdicts[] = {&verdict_list[0], &verdict_list[1]};
 static Vmpool__Placement placement = VMPOOL__PLACEMENT__INIT;
@@ -148,6 +150,18 @@ static void make_migration(void)
     migration.verified = true;
     migration.streams = 2;
     migration.encrypted = true;
+    forecast.bytes = 50000000;
+    forecast.duration_us = 1500000;
+    forecast.pause_us = 20000;
+    review.predicted = &forecast;
+    review.bytes = migration.wire_bytes;
+    review.bytes_error_permille = 119;
+    review.duration_us = 1620000;
+    review.duration_error_permille = -74;
+    review.pause_us = 19100;
+    review.pause_error_permille = 47;
+    review.engine_pause_us = 18500;
+    review.engine_pause_error_permille = -31;
 }
 
 static void make_vms(void)
@@ -181,6 +195,7 @@ static void make_vms(void)
     vm_list[0].net_rx_bps = 1500000;
     vm_list[0].net_tx_bps = 42000000;
     vm_list[0].last_migration = &migration;
+    vm_list[0].last_review = &review;
     vm_specs[0].n_disks = 1;
     vm_specs[0].disks = disks;
     vm_specs[0].n_labels = 1;
@@ -212,6 +227,7 @@ static void make_job(void)
     job.created_wall_ms = FAKE_NOW_MS - 90000;
     job.ended_wall_ms = FAKE_NOW_MS - 88000;
     job.migration = &migration;
+    job.review = &review;
     job.placement = &placement;
     job.steps_done = 5;
     job.steps_total = 5;
