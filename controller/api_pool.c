@@ -12,6 +12,7 @@
 #include "controller/migrate_queue.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
+#include "controller/rebalance.h"
 #include "controller/uuid.h"
 
 static void count_node(const struct controller *controller, const struct node *node,
@@ -92,8 +93,19 @@ int api_status(struct controller *controller, struct api_call *call, struct erro
         status->cpu_permille = (uint32_t)(cpu_weight / status->vcpus_total);
     count_vms(controller, status);
     count_migrations(controller, status);
+    pb_set(&status->rebalance, rebalance_mode_name(rebalance_mode(controller)));
     call->reply.body_case = VMPOOL__ADMIN_REPLY__BODY_STATUS;
     call->reply.status = status;
+    return 0;
+}
+
+int api_rebalance_set(struct controller *controller, struct api_call *call, struct error *err)
+{
+    const char *mode = call->request->rebalance_set->mode;
+    if (mode[0] && rebalance_set(controller, mode, call->admin, err) < 0)
+        return -1;
+    call->reply.body_case = VMPOOL__ADMIN_REPLY__BODY_REBALANCE;
+    call->reply.rebalance = rebalance_describe(controller);
     return 0;
 }
 

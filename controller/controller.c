@@ -248,7 +248,8 @@ static int load(struct controller *controller, struct error *err)
         store_read(store, STORE_ADMIN, "", 0, load_admin, controller, err) < 0 ||
         store_read(store, STORE_IMAGE, "", 0, load_image, controller, err) < 0 ||
         store_read(store, STORE_VM, "", 0, load_vm, controller, err) < 0 ||
-        jobs_load(controller, err) < 0 || api_load(controller, err) < 0)
+        jobs_load(controller, err) < 0 || api_load(controller, err) < 0 ||
+        rebalance_load(controller, err) < 0)
         return error_wrap(err, "cannot load %s/store.db", controller->config.state_dir);
     return 0;
 }
@@ -297,7 +298,7 @@ struct controller *controller_open(const struct config *config, struct loop *loo
     controller->keys = keys_new();
     controller->cpu = pool_cpu_new();
     controller->api = api_new();
-    controller->rebalance = rebalance_new();
+    controller->rebalance = rebalance_new(config);
     controller->complaints = mem_new(COMPLAINTS * sizeof *controller->complaints);
     if (open_state_dir(config, err) < 0 || start(controller, err) < 0) {
         controller_close(controller);
@@ -329,6 +330,6 @@ void controller_close(struct controller *controller)
     scheduler_free(controller->scheduler);
     store_close(controller->store);
     free(controller->complaints);
-    free(controller->rebalance);
+    rebalance_free(controller->rebalance);
     free(controller);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/units.h"
+#include "controller/rebalance.h"
 
 enum {
     STATE_DIR = 256,
@@ -77,7 +78,8 @@ void options_help(void)
         "  --keep-n1                refuse a VM after which the VMs of some one node\n"
         "                           would have no place if that node were lost\n"
         "  --rebalance off|recommend|on   look whether VMs should move, and say so or\n"
-        "                           move them                 (recommend)\n"
+        "                           move them, until \"poolctl rebalance\" says otherwise\n"
+        "                           (recommend)\n"
         "  --rebalance-interval TIME      between two looks   (1m)\n"
         "  --rebalance-hold TIME    a node hot for less is left alone  (5m)\n"
         "  --rebalance-cooldown TIME      between two batches, and two moves of a VM  (10m)\n"
@@ -131,17 +133,6 @@ static int parse_long_time(const char *text, const char *what, uint64_t *ms, str
     return 0;
 }
 
-static int parse_rebalance(const char *word, enum rebalance_mode *mode, struct error *err)
-{
-    static const char *const words[] = {"off", "recommend", "on"};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(word, words[i]) == 0) {
-            *mode = (enum rebalance_mode)i;
-            return 0;
-        }
-    return error_set(err, ERROR_USAGE, "--rebalance is off, recommend or on, not \"%.40s\"", word);
-}
-
 static int parse_count(const char *text, const char *what, unsigned most, unsigned *count,
                        struct error *err)
 {
@@ -193,7 +184,7 @@ static int take(struct options *options, int option, const char *value, struct e
         config->keep_n1 = true;
         return 0;
     case REBALANCE:
-        return parse_rebalance(value, &config->rebalance, err);
+        return rebalance_mode_parse(value, &config->rebalance, err);
     case REBALANCE_INTERVAL:
         return parse_time(value, "--rebalance-interval", &config->rebalance_interval_ms, err);
     case REBALANCE_HOLD:

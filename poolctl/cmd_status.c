@@ -16,6 +16,7 @@ static const struct field lines[] = {
     {"Migrations waiting", "migrations_waiting", NULL, FIELD_NUMBER, 0},
     {"At most from a host", "migrations_out_max", NULL, FIELD_NUMBER, 0},
     {"At most to a host", "migrations_in_max", NULL, FIELD_NUMBER, 0},
+    {"Rebalancing", "rebalance", NULL, FIELD_TEXT, 0},
     {"CPU in use", "cpu_permille", NULL, FIELD_PERMILLE, 0},
     {"vCPUs reserved", "vcpus_reserved", "vcpus_total", FIELD_NUMBER, 0},
     {"Memory reserved", "memory_reserved_mib", "memory_total_mib", FIELD_MIB, 0},

@@ -47,7 +47,7 @@ Test(options, a_host_sends_and_receives_one_migration_unless_told_otherwise)
 Test(options, what_makes_no_sense_is_refused_with_what_was_expected)
 {
     static const char *const lines[][3] = {
-        {"--rebalance", "maybe", "--rebalance is off, recommend or on, not \"maybe\""},
+        {"--rebalance", "maybe", "rebalancing is off, recommend or on, not \"maybe\""},
         {"--rebalance-batch", "0", "--rebalance-batch"},
         {"--rebalance-threshold", "101", "--rebalance-threshold"},
         {"--migrations-out", "0", "--migrations-out"},

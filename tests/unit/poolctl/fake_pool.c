@@ -47,6 +47,7 @@ static Vmpool__Event *events[] = {&event_list[0], &event_list[1]};
 static Vmpool__EventBatch event_batch = VMPOOL__EVENT_BATCH__INIT;
 static Vmpool__PoolStatus status = VMPOOL__POOL_STATUS__INIT;
 static char *status_warnings[] = {TEXT("node n2 is drained")};
+static Vmpool__RebalanceMode rebalance = VMPOOL__REBALANCE_MODE__INIT;
 static Vmpool__Token token = VMPOOL__TOKEN__INIT;
 static Vmpool__Text text = VMPOOL__TEXT__INIT;
 static Vmpool__ImageAccepted accepted = VMPOOL__IMAGE_ACCEPTED__INIT;
@@ -264,6 +265,11 @@ static void make_rest(void)
     status.migrations_waiting = 5;
     status.migrations_pool_max = 16;
     status.migrations_out_max = status.migrations_in_max = 1;
+    status.rebalance = rebalance.mode = TEXT("on");
+    rebalance.started_with = TEXT("recommend");
+    rebalance.set_by = TEXT("admin");
+    rebalance.set_wall_ms = FAKE_NOW_MS - HOUR_MS;
+    rebalance.job = 42;
     status.vcpus_total = 32;
     status.vcpus_reserved = 6;
     status.memory_total_mib = 131072;
@@ -332,6 +338,9 @@ void fake_pool_answer(const Vmpool__AdminRequest *request, Vmpool__AdminReply *r
     switch (request->body_case) {
     case VMPOOL__ADMIN_REQUEST__BODY_STATUS:
         REPLY(STATUS, status, &status);
+        break;
+    case VMPOOL__ADMIN_REQUEST__BODY_REBALANCE_SET:
+        REPLY(REBALANCE, rebalance, &rebalance);
         break;
     case VMPOOL__ADMIN_REQUEST__BODY_TOKEN_CREATE:
         REPLY(TOKEN, token, &token);
