@@ -24,6 +24,7 @@
 #include "controller/nodes.h"
 #include "controller/outbox.h"
 #include "controller/pb.h"
+#include "controller/planner.h"
 #include "controller/pool_cpu.h"
 #include "controller/rebalance.h"
 #include "controller/requests.h"
@@ -266,6 +267,7 @@ static int start(struct controller *controller, struct error *err)
     (void)snprintf(path, sizeof path, "%s/store.db", config->state_dir);
     if (!(controller->store = store_open(path, err)) ||
         !(controller->scheduler = scheduler_new(&config->scheduler, err)) ||
+        !(controller->planner = planner_open(controller, err)) ||
         !(controller->images = images_open(controller, err)) || load(controller, err) < 0)
         return -1;
     controller->link = link_server_open(controller->loop, config->listen, &controller->own_keys,
@@ -316,6 +318,7 @@ void controller_close(struct controller *controller)
     loop_remove(controller->tick);
     loop_remove(controller->turn_end);
     link_server_close(controller->link);
+    planner_close(controller->planner);
     jobs_free(controller);
     streams_free(controller);
     requests_free(controller);

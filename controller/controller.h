@@ -31,6 +31,7 @@ struct console;
 struct images;
 struct keys;
 struct outbox;
+struct planner;
 struct pool_cpu;
 struct rebalance;
 struct request;
@@ -49,6 +50,7 @@ struct controller {
     bool store_failed;            /* whoever runs the loop closes this one and opens another */
     int64_t started_wall_ms;
     struct rebalance *rebalance;
+    struct planner *planner;
     int64_t checked_ms; /* when nodes were last looked at */
 
     struct node *nodes; /* by age */

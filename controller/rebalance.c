@@ -11,6 +11,7 @@
 #include "controller/jobs.h"
 #include "controller/nodes.h"
 #include "controller/pb.h"
+#include "controller/planner.h"
 #include "controller/plans.h"
 
 /* The same recommendation is repeated after so long. */
@@ -24,6 +25,7 @@ struct rebalance {
     enum rebalance_mode mode;
     Vmpool__Store__Setting *set; /* by an operator; NULL: the mode is the command line's */
     int64_t looked_ms;           /* monotonic: when we looked last; 0: not yet */
+    bool planning;               /* the planner works on it */
     int64_t rested_ms;           /* since when no batch is under way */
     uint64_t said;               /* what was recommended last; 0: nothing */
     int64_t said_ms;
@@ -223,14 +225,43 @@ static void carry_out(struct controller *controller, const struct plan *plan)
               job->stored->id, "%s. Moving %s", plan->summary, moves);
 }
 
+static int make(void *context, const struct snapshot *snapshot, struct error *err)
+{
+    return plan_rebalance(snapshot->pool, &snapshot->config, context, err);
+}
+
+/* The pool may have changed since, and the mode: each move is looked at again before it is made. */
+static void made(struct controller *controller, void *context, const struct error *err)
+{
+    struct rebalance *rebalance = controller->rebalance;
+    const struct plan *plan = context;
+    int64_t now_ms = clock_monotonic_ms();
+    rebalance->planning = false;
+    if (err->kind != ERROR_NONE) {
+        log_error("cannot look whether VMs should move: %s", err->text);
+    } else if (plan->count == 0) {
+        rebalance->said = 0;
+    } else if (rebalance->mode == REBALANCE_ON && !job_plan_running(controller)) {
+        carry_out(controller, plan);
+        rebalance->rested_ms = now_ms;
+    } else if (rebalance->mode == REBALANCE_RECOMMEND) {
+        recommend(controller, plan, now_ms);
+    }
+}
+
+static void free_plan(void *context)
+{
+    plan_free(context);
+    free(context);
+}
+
 void rebalance_check(struct controller *controller)
 {
     struct rebalance *rebalance = controller->rebalance;
     const struct config *config = &controller->config;
     struct error err = ERROR_INIT;
-    struct plan plan;
     int64_t now_ms = clock_monotonic_ms();
-    if (rebalance->mode == REBALANCE_OFF ||
+    if (rebalance->mode == REBALANCE_OFF || rebalance->planning ||
         (rebalance->looked_ms != 0 &&
          now_ms - rebalance->looked_ms < (int64_t)config->rebalance_interval_ms))
         return;
@@ -242,18 +273,14 @@ void rebalance_check(struct controller *controller)
         (rebalance->mode == REBALANCE_ON &&
          now_ms - rebalance->rested_ms < (int64_t)config->rebalance_cooldown_ms))
         return;
-    struct plan_config own = plans_own_config(controller);
-    if (plan_rebalance(controller->scheduler, &own, &plan, &err) < 0) {
+    const struct planner_work work = {.config = plans_own_config(controller),
+                                      .context = mem_new(sizeof(struct plan)),
+                                      .make = make,
+                                      .done = made,
+                                      .free = free_plan};
+    rebalance->planning = true;
+    if (planner_begin(controller, &work, &err) < 0) {
+        rebalance->planning = false;
         log_error("cannot look whether VMs should move: %s", err.text);
-        return;
     }
-    if (plan.count == 0)
-        rebalance->said = 0;
-    else if (rebalance->mode == REBALANCE_ON)
-        carry_out(controller, &plan);
-    else
-        recommend(controller, &plan, now_ms);
-    if (plan.count > 0 && rebalance->mode == REBALANCE_ON)
-        rebalance->rested_ms = now_ms;
-    plan_free(&plan);
 }
