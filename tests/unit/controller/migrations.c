@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "controller/migrate_review.h"
 #include "pool.h"
 
 static struct pool pool;
@@ -108,71 +107,6 @@ Test(migrations, one_moves_where_the_scheduler_says)
     cr_assert(pool_vm(&pool, "a")->stored->last_migration);
     cr_assert_eq(pool_vm(&pool, "a")->stored->last_migration->pause->total_us, 12000);
     assert_reserved_once();
-}
-
-/* What was predicted stays beside what it took, also in the next controller's store. */
-Test(migrations, a_prediction_is_kept_beside_what_it_took)
-{
-    uint64_t id = pool_migrate(&pool, "a", "n2");
-    (void)assert_ends(id, VMPOOL__JOB_PHASE__JOB_DONE);
-    pool_kill_controller(&pool);
-    pool_run(&pool, 100);
-    pool_start_controller(&pool);
-    Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
-    Vmpool__VmList list = VMPOOL__VM_LIST__INIT;
-    request.body_case = VMPOOL__ADMIN_REQUEST__BODY_VM_LIST;
-    request.vm_list = &list;
-    const Vmpool__MigrationReview *review = pool_ask(&pool, &request)->vms->vms[0]->last_review;
-    cr_assert(review && review->predicted);
-    /* 512 MiB over 10 Gbit/s, a tenth of it written meanwhile, and a second beside. */
-    cr_expect_eq(review->predicted->duration_us, 1472000);
-    cr_expect_not(review->predicted->dirty_rate_known);
-    cr_expect_eq(review->pause_us, 12000);
-    cr_expect_eq(review->pause_error_permille,
-                 migrate_review_error(review->predicted->pause_us, 12000));
-    cr_expect_gt(review->duration_us, 10000); /* its steps take 5 ms each */
-    cr_expect_lt(review->duration_us, 1000000);
-    cr_expect_eq(review->duration_error_permille,
-                 migrate_review_error(review->predicted->duration_us, review->duration_us));
-    cr_expect_gt(review->duration_error_permille, 0);
-    const struct job *job = job_by_id(pool.controller, id);
-    cr_expect_eq(job->stored->review->duration_us, review->duration_us);
-}
-
-Test(migrations, waiting_for_its_turn_is_no_part_of_what_it_took)
-{
-    (void)pool_create(&pool, "b", "n1");
-    agent("n1")->stop_at = SIM_PRECOPY;
-    uint64_t a = pool_migrate(&pool, "a", "n2"), b = pool_migrate(&pool, "b", "n3");
-    await_step(b, "ready");
-    pool_run(&pool, 1000);
-    agent("n1")->stop_at = SIM_NOWHERE;
-    (void)assert_ends(a, VMPOOL__JOB_PHASE__JOB_DONE);
-    (void)assert_ends(b, VMPOOL__JOB_PHASE__JOB_DONE);
-    cr_expect_geq(pool_vm(&pool, "a")->stored->last_review->duration_us, 1000000);
-    cr_expect_lt(pool_vm(&pool, "b")->stored->last_review->duration_us, 900000);
-}
-
-Test(migrations, one_that_fails_has_no_review)
-{
-    (void)assert_ends(pool_migrate(&pool, "a", "n2"), VMPOOL__JOB_PHASE__JOB_DONE);
-    cr_assert(pool_vm(&pool, "a")->stored->last_review);
-    agent("n2")->stop_at = SIM_PRECOPY;
-    uint64_t id = pool_migrate(&pool, "a", "n1");
-    await_step(id, "stream");
-    pool_run(&pool, 50);
-    sim_vm_vanishes(agent("n1"), sim_agent_vm(agent("n1"), "a"));
-    (void)assert_ends(id, VMPOOL__JOB_PHASE__JOB_FAILED);
-    cr_expect(pool_vm(&pool, "a")->stored->last_migration);
-    cr_expect_null(pool_vm(&pool, "a")->stored->last_review);
-}
-
-Test(migrations, errors_are_of_what_was_real)
-{
-    cr_expect_eq(migrate_review_error(150, 100), 500);
-    cr_expect_eq(migrate_review_error(75, 100), -250);
-    cr_expect_eq(migrate_review_error(100, 0), 0);
-    cr_expect_eq(migrate_review_error(UINT64_MAX, 1), 1000000);
 }
 
 Test(migrations, there_and_back_ten_times)
