@@ -6,8 +6,9 @@
  * For each size: a state folder is made in which the nodes have joined already; the controller runs
  * as a process of its own, the agents in others of up to 1,000 each, all in this machine, so they
  * take from the same processors. First only heartbeats pass for a while; then VMs are created, a
- * fixed number of requests under way at a time, until all run. All processes and files are gone at
- * the end, also where it fails.
+ * fixed number of requests under way at a time, until all run; at last a plan of each kind is asked
+ * for, and the status right after it, which tells for how long others had to wait. All processes
+ * and files are gone at the end, also where it fails.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -61,6 +62,8 @@ struct bench {
     unsigned asked, sent, answered, refused;
     char first_refusal[200];
     int64_t *sent_ns, *took_ns;
+    int64_t planned_ns, plan_status_ns; /* when the newest answers came; 0: asked for */
+    char plan_refusal[200];
 };
 
 struct figures {
@@ -69,6 +72,7 @@ struct figures {
     double peak_mib;
     double placements_per_s, busy_cpu, p50_ms, p99_ms;
     double connect_s;
+    double plan_ms, wait_ms; /* the longest plan, and wait behind one */
 };
 
 /* ---- processes and files ---- */
@@ -270,7 +274,14 @@ static void on_message(void *context, const uint8_t *data, size_t size)
     Vmpool__AdminReply *reply = vmpool__admin_reply__unpack(NULL, size, data);
     if (!reply)
         return;
-    if (reply->body_case == VMPOOL__ADMIN_REPLY__BODY_STATUS) {
+    if (reply->request_id[0] == 'w') {
+        bench->plan_status_ns = clock_monotonic_ns();
+    } else if (reply->request_id[0] == 'p') {
+        bench->planned_ns = clock_monotonic_ns();
+        if (reply->failure)
+            (void)snprintf(bench->plan_refusal, sizeof bench->plan_refusal, "%.190s",
+                           reply->failure->text);
+    } else if (reply->body_case == VMPOOL__ADMIN_REPLY__BODY_STATUS) {
         if (bench->status)
             vmpool__pool_status__free_unpacked(bench->status, NULL);
         bench->status = reply->status;
@@ -514,6 +525,55 @@ static int measure_placements(struct bench *bench, struct figures *figures, stru
     return 0;
 }
 
+static bool is_planned(struct bench *bench)
+{
+    return bench->planned_ns && bench->plan_status_ns;
+}
+
+static double at_least(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static int measure_plan(struct bench *bench, const char *kind, struct figures *figures,
+                        struct error *err)
+{
+    Vmpool__AdminRequest plan = VMPOOL__ADMIN_REQUEST__INIT, status = plan;
+    Vmpool__PlanGet get = VMPOOL__PLAN_GET__INIT;
+    Vmpool__StatusGet status_get = VMPOOL__STATUS_GET__INIT;
+    char kind_copy[24], node[] = "n1";
+    (void)snprintf(kind_copy, sizeof kind_copy, "%s", kind);
+    get.kind = kind_copy;
+    if (strcmp(kind, "drain") == 0 || strcmp(kind, "lose") == 0)
+        get.node = node;
+    plan.body_case = VMPOOL__ADMIN_REQUEST__BODY_PLAN_GET;
+    plan.plan_get = &get;
+    status.body_case = VMPOOL__ADMIN_REQUEST__BODY_STATUS;
+    status.status = &status_get;
+    bench->planned_ns = bench->plan_status_ns = 0;
+    int64_t start_ns = clock_monotonic_ns();
+    if (send_request(bench, &plan, "p", err) < 0 || send_request(bench, &status, "w", err) < 0 ||
+        await(bench, is_planned, PHASE_LIMIT_MS, "plan", err) < 0)
+        return -1;
+    if (bench->plan_refusal[0])
+        return error_set(err, ERROR_FAILED, "no %s plan: %s", kind, bench->plan_refusal);
+    double plan_ms = (double)(bench->planned_ns - start_ns) / 1e6;
+    double wait_ms = (double)(bench->plan_status_ns - start_ns) / 1e6;
+    (void)fprintf(stderr, "%s: %.1f ms, others waited %.1f ms\n", kind, plan_ms, wait_ms);
+    figures->plan_ms = at_least(figures->plan_ms, plan_ms);
+    figures->wait_ms = at_least(figures->wait_ms, wait_ms);
+    return 0;
+}
+
+static int measure_plans(struct bench *bench, struct figures *figures, struct error *err)
+{
+    static const char *const kinds[] = {"rebalance", "drain", "lose", "consolidate"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (measure_plan(bench, kinds[i], figures, err) < 0)
+            return -1;
+    return 0;
+}
+
 static int run(struct bench *bench, struct figures *figures, struct error *err)
 {
     bench->node_keys = calloc(bench->nodes, sizeof *bench->node_keys);
@@ -539,7 +599,8 @@ static int run(struct bench *bench, struct figures *figures, struct error *err)
     figures->connect_s = (double)(clock_monotonic_ns() - start_ns) / 1e9;
     if (measure_idle(bench, &figures->empty_cpu, &figures->empty_us, err) < 0 ||
         measure_placements(bench, figures, err) < 0 ||
-        measure_idle(bench, &figures->idle_cpu, &figures->idle_us, err) < 0)
+        measure_idle(bench, &figures->idle_cpu, &figures->idle_us, err) < 0 ||
+        measure_plans(bench, figures, err) < 0)
         return -1;
     figures->peak_mib = memory_mib(bench->controller, "VmHWM:");
     return 0;
@@ -553,10 +614,11 @@ static int bench_size(unsigned nodes, unsigned vms, unsigned idle_s, struct erro
     clean_up(&bench);
     if (status < 0)
         return -1;
-    (void)printf("%6u %9.1f %9.1f %9.0f %7u %12.0f %9.1f %7.1f %7.1f %9.1f %9.0f %8.1f\n", nodes,
-                 figures.connect_s, 100 * figures.empty_cpu, figures.empty_us, vms,
-                 figures.placements_per_s, 100 * figures.busy_cpu, figures.p50_ms, figures.p99_ms,
-                 100 * figures.idle_cpu, figures.idle_us, figures.peak_mib);
+    (void)printf(
+        "%6u %9.1f %9.1f %9.0f %7u %12.0f %9.1f %7.1f %7.1f %9.1f %9.0f %8.1f %8.0f %8.0f\n", nodes,
+        figures.connect_s, 100 * figures.empty_cpu, figures.empty_us, vms, figures.placements_per_s,
+        100 * figures.busy_cpu, figures.p50_ms, figures.p99_ms, 100 * figures.idle_cpu,
+        figures.idle_us, figures.peak_mib, figures.plan_ms, figures.wait_ms);
     (void)fflush(stdout);
     return 0;
 }
@@ -580,9 +642,9 @@ int main(int argc, char **argv)
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
     (void)printf("CPU in percent of one processor, beats in us of CPU per heartbeat\n"
-                 "%6s %9s %9s %9s %7s %12s %9s %7s %7s %9s %9s %8s\n",
+                 "%6s %9s %9s %9s %7s %12s %9s %7s %7s %9s %9s %8s %8s %8s\n",
                  "agents", "connect s", "empty CPU", "beat us", "VMs", "placements/s", "busy CPU",
-                 "p50 ms", "p99 ms", "VMs' CPU", "beat us", "peak MiB");
+                 "p50 ms", "p99 ms", "VMs' CPU", "beat us", "peak MiB", "plan ms", "wait ms");
     for (size_t i = 0; i < (nodes ? 1 : sizeof sizes / sizeof *sizes); i++) {
         unsigned size = nodes ? (unsigned)nodes : sizes[i];
         if (bench_size(size, size * (unsigned)vms, (unsigned)idle_s, &err) < 0) {

@@ -11,7 +11,7 @@
 
 #include "common/clock.h"
 #include "common/units.h"
-#include "scheduler/plan.h"
+#include "scheduler/snapshot.h"
 
 struct pool {
     struct scheduler *scheduler;
@@ -130,6 +130,12 @@ static void measure(struct pool *pool)
     struct plan_capacity room;
     struct plan_config config = {.context = pool, .look = look, .move_max = 100000};
     int64_t start = clock_monotonic_ns();
+    struct snapshot *snapshot = snapshot_take(pool->scheduler, &config, &err);
+    if (!snapshot)
+        fail(&err);
+    (void)printf("snapshot     %6.3f s\n", since_s(start));
+    snapshot_free(snapshot);
+    start = clock_monotonic_ns();
     if (plan_rebalance(pool->scheduler, &config, &plan, &err) < 0)
         fail(&err);
     show_plan("rebalance", since_s(start), &plan);

@@ -167,6 +167,7 @@ static const struct route routes[] = {
     [BODY(PLAN_GET)] = {api_plan_get, NOT_KEPT},
     [BODY(PLAN_APPLY)] = {api_plan_apply, KEPT},
     [BODY(CAPACITY_GET)] = {api_capacity_get, NOT_KEPT},
+    [BODY(REBALANCE_SET)] = {api_rebalance_set, KEPT},
 };
 
 static int refuse_unknown(struct controller *controller, struct api_call *call, struct error *err)

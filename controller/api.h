@@ -58,6 +58,7 @@ int api_job_cancel(struct controller *, struct api_call *, struct error *);
 int api_plan_get(struct controller *, struct api_call *, struct error *);
 int api_plan_apply(struct controller *, struct api_call *, struct error *);
 int api_capacity_get(struct controller *, struct api_call *, struct error *);
+int api_rebalance_set(struct controller *, struct api_call *, struct error *);
 int api_event_watch(struct controller *, struct api_call *, struct error *);
 
 struct vm;

@@ -1,10 +1,13 @@
-/* Plans: made, taken back and carried out; and how many more VMs fit. */
+/* Plans: made by the planner, checked and carried out; and how many more VMs fit. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "controller/api.h"
 #include "controller/jobs.h"
+#include "controller/outbox.h"
 #include "controller/pb.h"
+#include "controller/planner.h"
 #include "controller/plans.h"
 #include "controller/validate.h"
 #include "controller/vms.h"
@@ -29,31 +32,6 @@ static int check_size(uint32_t vcpus, uint64_t memory_mib, uint64_t bandwidth_bp
     return 0;
 }
 
-static int make(struct controller *controller, const Vmpool__PlanGet *want, enum plan_kind kind,
-                struct plan *plan, struct error *err)
-{
-    struct plan_config config = plans_config(controller);
-    struct sched_request request;
-    config.move_max = want->move_max;
-    if (want->threshold_permille)
-        config.threshold_permille = want->threshold_permille;
-    switch (kind) {
-    case PLAN_REBALANCE:
-        return plan_rebalance(controller->scheduler, &config, plan, err);
-    case PLAN_DRAIN:
-        return plan_drain(controller->scheduler, &config, want->node, plan, err);
-    case PLAN_LOSE:
-        return plan_lose(controller->scheduler, &config, want->node, plan, err);
-    case PLAN_CONSOLIDATE:
-        return plan_consolidate(controller->scheduler, &config, plan, err);
-    case PLAN_ADD:
-        if (check_size(want->vcpus, want->memory_mib, want->bandwidth_bps, &request, err) < 0)
-            return -1;
-        return plan_add(controller->scheduler, &config, &request, want->count, plan, err);
-    }
-    return -1;
-}
-
 static int check_get(const struct controller *controller, const Vmpool__PlanGet *want,
                      enum plan_kind *kind, struct error *err)
 {
@@ -75,21 +53,108 @@ static int check_get(const struct controller *controller, const Vmpool__PlanGet 
     return 0;
 }
 
-static void reply_plan(struct api_call *call, Vmpool__Plan *plan)
+/* What is asked of the planner, and by whom. */
+struct errand {
+    struct link_peer peer;
+    Vmpool__AdminRequest *request;
+    struct sched_request size; /* of each VM to add, or to count */
+    enum plan_kind kind;
+    struct plan plan;
+    struct plan_capacity capacity;
+};
+
+static struct errand *errand_new(const struct api_call *call)
 {
-    call->reply.body_case = VMPOOL__ADMIN_REPLY__BODY_PLAN;
-    call->reply.plan = plan;
+    struct errand *errand = mem_new(sizeof *errand);
+    errand->peer = *call->peer;
+    errand->request = pb_copy(&call->request->base);
+    return errand;
+}
+
+static void free_errand(void *context)
+{
+    struct errand *errand = context;
+    plan_free(&errand->plan);
+    pb_free(errand->request);
+    free(errand);
+}
+
+/* Answers as serve() in api.c would have. @reply has what it is about. */
+static void answer(struct controller *controller, const struct errand *errand,
+                   Vmpool__AdminReply *reply, const struct error *err)
+{
+    reply->request_id = errand->request->request_id;
+    reply->done = true;
+    if (err->kind != ERROR_NONE)
+        reply->failure = pb_failure(err);
+    outbox_admin(controller, &errand->peer, reply);
+    pb_free(reply->failure);
+}
+
+static int make_plan(void *context, const struct snapshot *snapshot, struct error *err)
+{
+    struct errand *errand = context;
+    const struct plan_config *config = &snapshot->config;
+    const Vmpool__PlanGet *want = errand->request->plan_get;
+    struct scheduler *pool = snapshot->pool;
+    switch (errand->kind) {
+    case PLAN_REBALANCE:
+        return plan_rebalance(pool, config, &errand->plan, err);
+    case PLAN_DRAIN:
+        return plan_drain(pool, config, want->node, &errand->plan, err);
+    case PLAN_LOSE:
+        return plan_lose(pool, config, want->node, &errand->plan, err);
+    case PLAN_CONSOLIDATE:
+        return plan_consolidate(pool, config, &errand->plan, err);
+    case PLAN_ADD:
+        return plan_add(pool, config, &errand->size, want->count, &errand->plan, err);
+    }
+    return -1;
+}
+
+static void plan_made(struct controller *controller, void *context, const struct error *err)
+{
+    struct errand *errand = context;
+    Vmpool__AdminReply reply = VMPOOL__ADMIN_REPLY__INIT;
+    Vmpool__Plan *plan = NULL;
+    if (err->kind == ERROR_NONE) {
+        plan = plan_describe(controller, &errand->plan, errand->request->plan_get->node);
+        reply.body_case = VMPOOL__ADMIN_REPLY__BODY_PLAN;
+        reply.plan = plan;
+    }
+    answer(controller, errand, &reply, err);
+    pb_free(plan);
 }
 
 int api_plan_get(struct controller *controller, struct api_call *call, struct error *err)
 {
     const Vmpool__PlanGet *want = call->request->plan_get;
+    struct planner_work work = {.config = plans_config(controller),
+                                .make = make_plan,
+                                .done = plan_made,
+                                .free = free_errand};
+    struct sched_request size = {0};
     enum plan_kind kind = PLAN_REBALANCE;
-    struct plan plan;
-    if (check_get(controller, want, &kind, err) < 0 || make(controller, want, kind, &plan, err) < 0)
+    if (check_get(controller, want, &kind, err) < 0 ||
+        (kind == PLAN_ADD &&
+         check_size(want->vcpus, want->memory_mib, want->bandwidth_bps, &size, err) < 0))
         return -1;
-    reply_plan(call, plan_describe(controller, &plan, want->node));
-    plan_free(&plan);
+    struct errand *errand = errand_new(call);
+    errand->kind = kind;
+    errand->size = size;
+    work.context = errand;
+    work.config.move_max = want->move_max;
+    if (want->threshold_permille)
+        work.config.threshold_permille = want->threshold_permille;
+    call->later = true;
+    if (kind != PLAN_DRAIN && kind != PLAN_LOSE)
+        return planner_begin(controller, &work, err);
+    /* One node's VMs are found places for sooner than the pool is copied. */
+    struct error failure = ERROR_INIT;
+    const struct snapshot live = {controller->scheduler, work.config};
+    (void)make_plan(errand, &live, &failure);
+    plan_made(controller, errand, &failure);
+    free_errand(errand);
     return 0;
 }
 
@@ -197,7 +262,8 @@ int api_plan_apply(struct controller *controller, struct api_call *call, struct 
             return -1;
     }
     if (call->request->plan_apply->dry_run) {
-        reply_plan(call, pb_copy(&plan->base));
+        call->reply.body_case = VMPOOL__ADMIN_REPLY__BODY_PLAN;
+        call->reply.plan = pb_copy(&plan->base);
         return 0;
     }
     if (node)
@@ -208,26 +274,47 @@ int api_plan_apply(struct controller *controller, struct api_call *call, struct 
 
 /* ---- capacity ---- */
 
+static int count_room(void *context, const struct snapshot *snapshot, struct error *err)
+{
+    struct errand *errand = context;
+    return plan_capacity(snapshot->pool, &snapshot->config, &errand->size,
+                         errand->request->capacity_get->n1, &errand->capacity, err);
+}
+
+static void room_counted(struct controller *controller, void *context, const struct error *err)
+{
+    struct errand *errand = context;
+    const Vmpool__CapacityGet *want = errand->request->capacity_get;
+    Vmpool__AdminReply reply = VMPOOL__ADMIN_REPLY__INIT;
+    Vmpool__Capacity body = VMPOOL__CAPACITY__INIT;
+    if (err->kind == ERROR_NONE) {
+        body.count = errand->capacity.count;
+        body.n1 = want->n1;
+        body.count_n1 = errand->capacity.count_n1;
+        body.why = errand->capacity.why;
+        body.why_n1 = errand->capacity.why_n1;
+        body.vcpus = want->vcpus;
+        body.memory_mib = want->memory_mib;
+        body.bandwidth_bps = want->bandwidth_bps;
+        reply.body_case = VMPOOL__ADMIN_REPLY__BODY_CAPACITY;
+        reply.capacity = &body;
+    }
+    answer(controller, errand, &reply, err);
+}
+
 int api_capacity_get(struct controller *controller, struct api_call *call, struct error *err)
 {
     const Vmpool__CapacityGet *want = call->request->capacity_get;
-    struct plan_config config = plans_config(controller);
-    struct plan_capacity found;
-    struct sched_request request;
-    if (check_size(want->vcpus, want->memory_mib, want->bandwidth_bps, &request, err) < 0 ||
-        plan_capacity(controller->scheduler, &config, &request, want->n1, &found, err) < 0)
+    struct planner_work work = {.config = plans_config(controller),
+                                .make = count_room,
+                                .done = room_counted,
+                                .free = free_errand};
+    struct sched_request size;
+    if (check_size(want->vcpus, want->memory_mib, want->bandwidth_bps, &size, err) < 0)
         return -1;
-    Vmpool__Capacity *out = mem_new(sizeof *out);
-    vmpool__capacity__init(out);
-    out->count = found.count;
-    out->n1 = want->n1;
-    out->count_n1 = found.count_n1;
-    pb_set(&out->why, found.why);
-    pb_set(&out->why_n1, found.why_n1);
-    out->vcpus = want->vcpus;
-    out->memory_mib = want->memory_mib;
-    out->bandwidth_bps = want->bandwidth_bps;
-    call->reply.body_case = VMPOOL__ADMIN_REPLY__BODY_CAPACITY;
-    call->reply.capacity = out;
-    return 0;
+    struct errand *errand = errand_new(call);
+    errand->size = size;
+    work.context = errand;
+    call->later = true;
+    return planner_begin(controller, &work, err);
 }

@@ -9,8 +9,10 @@
 #include "controller/events.h"
 #include "controller/jobs.h"
 #include "controller/keys.h"
+#include "controller/migrate_queue.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
+#include "controller/rebalance.h"
 #include "controller/uuid.h"
 
 static void count_node(const struct controller *controller, const struct node *node,
@@ -65,6 +67,16 @@ static void count_vms(const struct controller *controller, Vmpool__PoolStatus *s
         status->jobs_running += job_running(job);
 }
 
+static void count_migrations(const struct controller *controller, Vmpool__PoolStatus *status)
+{
+    struct migrate_queue_counts counts = migrate_queue_count(controller);
+    status->migrations_streaming = counts.streaming;
+    status->migrations_waiting = counts.waiting;
+    status->migrations_pool_max = controller->config.migrations_pool;
+    status->migrations_out_max = controller->config.migrations_out;
+    status->migrations_in_max = controller->config.migrations_in;
+}
+
 int api_status(struct controller *controller, struct api_call *call, struct error *err)
 {
     Vmpool__PoolStatus *status = mem_new(sizeof *status);
@@ -80,8 +92,20 @@ int api_status(struct controller *controller, struct api_call *call, struct erro
     if (status->vcpus_total > 0)
         status->cpu_permille = (uint32_t)(cpu_weight / status->vcpus_total);
     count_vms(controller, status);
+    count_migrations(controller, status);
+    pb_set(&status->rebalance, rebalance_mode_name(rebalance_mode(controller)));
     call->reply.body_case = VMPOOL__ADMIN_REPLY__BODY_STATUS;
     call->reply.status = status;
+    return 0;
+}
+
+int api_rebalance_set(struct controller *controller, struct api_call *call, struct error *err)
+{
+    const char *mode = call->request->rebalance_set->mode;
+    if (mode[0] && rebalance_set(controller, mode, call->admin, err) < 0)
+        return -1;
+    call->reply.body_case = VMPOOL__ADMIN_REPLY__BODY_REBALANCE;
+    call->reply.rebalance = rebalance_describe(controller);
     return 0;
 }
 

@@ -21,7 +21,9 @@ struct config {
     uint64_t stop_timeout_ms;    /* from the power button until the guest is off */
     uint64_t migrate_timeout_ms; /* of a whole migration; then it is cancelled */
     uint64_t handover_grace_ms;  /* how long a handover may take by itself before we decide it */
-    unsigned drain_parallel;     /* migrations of one drain or plan at a time */
+    unsigned migrations_out;     /* at a time, that a host sends */
+    unsigned migrations_in;      /* that a host receives */
+    unsigned migrations_pool;    /* of all hosts */
     bool keep_n1;                /* refuse a VM after which not any one node could be lost */
     enum rebalance_mode rebalance;
     uint64_t rebalance_interval_ms;        /* between two looks at the pool */
@@ -38,8 +40,8 @@ struct config {
         .scheduler = {.policy = SCHED_BALANCE, .cpu_overcommit_percent = 400},                     \
         .report_interval_ms = 5000, .lost_after_ms = 15000, .start_timeout_ms = 600000,            \
         .command_timeout_ms = 30000, .stop_timeout_ms = 60000, .migrate_timeout_ms = 3600000,      \
-        .handover_grace_ms = 2000, .drain_parallel = 2, .rebalance = REBALANCE_RECOMMEND,          \
-        .rebalance_interval_ms = 60000, .rebalance_hold_ms = 300000,                               \
-        .rebalance_cooldown_ms = 600000, .rebalance_batch = 4,                                     \
+        .handover_grace_ms = 2000, .migrations_out = 1, .migrations_in = 1, .migrations_pool = 16, \
+        .rebalance = REBALANCE_RECOMMEND, .rebalance_interval_ms = 60000,                          \
+        .rebalance_hold_ms = 300000, .rebalance_cooldown_ms = 600000, .rebalance_batch = 4,        \
         .rebalance_threshold_permille = 100,                                                       \
     }

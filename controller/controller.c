@@ -19,10 +19,12 @@
 #include "controller/images.h"
 #include "controller/jobs.h"
 #include "controller/keys.h"
+#include "controller/migrate_queue.h"
 #include "controller/node_link.h"
 #include "controller/nodes.h"
 #include "controller/outbox.h"
 #include "controller/pb.h"
+#include "controller/planner.h"
 #include "controller/pool_cpu.h"
 #include "controller/rebalance.h"
 #include "controller/requests.h"
@@ -46,7 +48,9 @@ static void end_turn(void *context)
 {
     struct controller *controller = context;
     struct error err = ERROR_INIT;
-    jobs_enter(controller);
+    do
+        jobs_enter(controller);
+    while (migrate_queue_advance(controller));
     controller->turn_end = NULL; /* what comes from here on needs a turn of its own */
     faults_act(controller, "entering");
     if (store_commit(controller->store, &err) < 0) {
@@ -245,7 +249,8 @@ static int load(struct controller *controller, struct error *err)
         store_read(store, STORE_ADMIN, "", 0, load_admin, controller, err) < 0 ||
         store_read(store, STORE_IMAGE, "", 0, load_image, controller, err) < 0 ||
         store_read(store, STORE_VM, "", 0, load_vm, controller, err) < 0 ||
-        jobs_load(controller, err) < 0 || api_load(controller, err) < 0)
+        jobs_load(controller, err) < 0 || api_load(controller, err) < 0 ||
+        rebalance_load(controller, err) < 0)
         return error_wrap(err, "cannot load %s/store.db", controller->config.state_dir);
     return 0;
 }
@@ -262,6 +267,7 @@ static int start(struct controller *controller, struct error *err)
     (void)snprintf(path, sizeof path, "%s/store.db", config->state_dir);
     if (!(controller->store = store_open(path, err)) ||
         !(controller->scheduler = scheduler_new(&config->scheduler, err)) ||
+        !(controller->planner = planner_open(controller, err)) ||
         !(controller->images = images_open(controller, err)) || load(controller, err) < 0)
         return -1;
     controller->link = link_server_open(controller->loop, config->listen, &controller->own_keys,
@@ -294,7 +300,7 @@ struct controller *controller_open(const struct config *config, struct loop *loo
     controller->keys = keys_new();
     controller->cpu = pool_cpu_new();
     controller->api = api_new();
-    controller->rebalance = rebalance_new();
+    controller->rebalance = rebalance_new(config);
     controller->complaints = mem_new(COMPLAINTS * sizeof *controller->complaints);
     if (open_state_dir(config, err) < 0 || start(controller, err) < 0) {
         controller_close(controller);
@@ -312,6 +318,7 @@ void controller_close(struct controller *controller)
     loop_remove(controller->tick);
     loop_remove(controller->turn_end);
     link_server_close(controller->link);
+    planner_close(controller->planner);
     jobs_free(controller);
     streams_free(controller);
     requests_free(controller);
@@ -326,6 +333,6 @@ void controller_close(struct controller *controller)
     scheduler_free(controller->scheduler);
     store_close(controller->store);
     free(controller->complaints);
-    free(controller->rebalance);
+    rebalance_free(controller->rebalance);
     free(controller);
 }

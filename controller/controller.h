@@ -31,6 +31,7 @@ struct console;
 struct images;
 struct keys;
 struct outbox;
+struct planner;
 struct pool_cpu;
 struct rebalance;
 struct request;
@@ -49,6 +50,7 @@ struct controller {
     bool store_failed;            /* whoever runs the loop closes this one and opens another */
     int64_t started_wall_ms;
     struct rebalance *rebalance;
+    struct planner *planner;
     int64_t checked_ms; /* when nodes were last looked at */
 
     struct node *nodes; /* by age */
@@ -56,6 +58,7 @@ struct controller {
     struct vm *vms;
     struct name_map vms_by_name, vms_by_id, vms_by_mac;
     struct job *jobs; /* running and recently ended, newest first */
+    bool jobs_moved;  /* since migrate_queue_advance() looked at them, or nodes came or went */
     uint64_t next_job, next_event;
     uint64_t next_request; /* of commands that belong to no job */
 

@@ -1,7 +1,20 @@
 #include "controller/job_children.h"
 
 #include "controller/controller.h"
+#include "controller/migrate_queue.h"
 #include "controller/pb.h"
+
+bool job_may_begin_child(const struct controller *controller, const struct job *job)
+{
+    return migrate_queue_children(controller, job) < controller->config.migrations_pool;
+}
+
+void job_say_children(struct controller *controller, struct job *job)
+{
+    unsigned waiting = migrate_queue_children(controller, job);
+    job_say(controller, job, "%u of %u moved, %u moving, %u waiting", job->stored->moved,
+            job->stored->total, job->children - waiting, waiting);
+}
 
 static void child_ended(struct controller *controller, struct job *job, const struct job *child)
 {

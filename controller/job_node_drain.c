@@ -1,7 +1,7 @@
 /*
- * node-drain: moves every running VM away, a few at a time. The node takes no new VM from the
- * moment the job is written; where some can't move, the job fails and says which, and the node
- * stays draining.
+ * node-drain: moves every running VM away, as fast as migrations get their turn. The node takes no
+ * new VM from the moment the job is written; where some can't move, the job fails and says which,
+ * and the node stays draining.
  */
 #include <stdio.h>
 #include <string.h>
@@ -34,15 +34,18 @@ static bool can_move(const struct job *job, const struct vm *vm)
            !vm_has_local_disks(vm) && !has_failed(job, vm);
 }
 
-static void start_children(struct controller *controller, struct job *job, const struct node *node)
+/* One a time, as each takes room that the next one's choice must know of. */
+static bool start_child(struct controller *controller, struct job *job, const struct node *node)
 {
-    for (struct vm *vm = controller->vms; vm; vm = vm->next) {
-        if (job->children >= controller->config.drain_parallel)
-            return;
-        if (is_here(vm, node) && can_move(job, vm))
+    if (!job_may_begin_child(controller, job))
+        return false;
+    for (struct vm *vm = controller->vms; vm; vm = vm->next)
+        if (is_here(vm, node) && can_move(job, vm)) {
             (void)job_vm_migrate_begin(controller, vm, "", job->stored->limits, job->stored->admin,
                                        job->stored->id);
-    }
+            return true;
+        }
+    return false;
 }
 
 /* VMs still on the node that another job may yet move or end. */
@@ -105,11 +108,13 @@ static void go_on(struct controller *controller, struct job *job)
         job_fail(controller, job, ERROR_NOT_FOUND, "the node was removed");
         return;
     }
-    if (!job->stored->cancelled && node->phase != VMPOOL__NODE_PHASE__NODE_LOST)
-        start_children(controller, job, node);
+    if (!job->stored->cancelled && node->phase != VMPOOL__NODE_PHASE__NODE_LOST &&
+        start_child(controller, job, node)) {
+        job_again(controller, job);
+        return;
+    }
     if (job->children > 0 || (!job->stored->cancelled && busy(controller, node) > 0)) {
-        job_say(controller, job, "%u of %u moved, %u moving", job->stored->moved,
-                job->stored->total, job->children);
+        job_say_children(controller, job);
         job_limit(job, LOOK_AGAIN_MS);
         return;
     }

@@ -1,5 +1,5 @@
 /*
- * plan: carries out the moves of a plan in their order, a few at a time.
+ * plan: carries out the moves of a plan in their order, as migrations get their turn.
  *
  * A move waits until it fits, as an earlier one may make its room; where it doesn't fit although
  * none is under way, or its VM is no longer where the plan found it, it is left out and the job
@@ -114,16 +114,18 @@ static void finish(struct controller *controller, struct job *job)
 static void go_on(struct controller *controller, struct job *job)
 {
     const Vmpool__Store__Job *stored = job->stored;
-    while (!stored->cancelled && stored->next_move < stored->n_moves &&
-           job->children < controller->config.drain_parallel && take_next(controller, job))
-        job_save(controller, job);
     bool more = !stored->cancelled && stored->next_move < stored->n_moves;
+    /* One a time: the next one's room is what this one leaves. */
+    if (more && job_may_begin_child(controller, job) && take_next(controller, job)) {
+        job_save(controller, job);
+        job_again(controller, job);
+        return;
+    }
     if (job->children == 0 && !more) {
         finish(controller, job);
         return;
     }
-    job_say(controller, job, "%u of %u moved, %u moving", stored->moved, stored->total,
-            job->children);
+    job_say_children(controller, job);
     job_limit(job, LOOK_AGAIN_MS);
 }
 

@@ -1,5 +1,6 @@
 /*
- * vm-migrate: place -> prepare -> stream -> accept, the handover of docs/architecture.md.
+ * vm-migrate: place -> queue -> prepare -> ready -> stream -> accept, the handover of
+ * docs/architecture.md. In queue and ready it waits for its turn (migrate_queue.h).
  *
  * Whatever goes wrong in "stream" is decided by handover_decide() from what both ends say; each
  * decision is a step of its own, so that a restart goes on with it:
@@ -24,6 +25,7 @@
 #include "common/log.h"
 #include "controller/events.h"
 #include "controller/migrate.h"
+#include "controller/migrate_review.h"
 #include "controller/migration_words.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
@@ -67,6 +69,11 @@ static void on_place(struct controller *controller, struct job *job, const struc
     }
     if (event->what != JOB_ENTER && event->what != JOB_NODE)
         return;
+    if (vm->stored->phase != VMPOOL__VM_PHASE__PHASE_RUNNING) {
+        job_keep_failure(job, ERROR_CONFLICT, "it does not run any more");
+        migrate_fail_at_source(controller, job);
+        return;
+    }
     struct placement_question question = {
         .spec = vm->stored->spec,
         .selector = vm->stored->selector,
@@ -104,17 +111,13 @@ static void on_place(struct controller *controller, struct job *job, const struc
     pb_set(&job->stored->to_name, target->stored->name);
     pb_set(&job->stored->migration_id, uuid_make(id));
     pb_set_bytes(&job->stored->migration_key, key, sizeof key);
-    job->stored->next_epoch = vm_grant_epoch(controller, vm);
-    (void)vm_happens(controller, vm, VM_EVENT_MIGRATE, "");
-    placement_hold_target(controller, vm, target);
-    job_say(controller, job, "preparing %s", target->stored->name);
-    job_go(controller, job, "prepare");
+    job_go(controller, job, "queue");
 }
 
 /* ---- prepare ---- */
 
-static void undo_because(struct controller *controller, struct job *job, enum error_kind kind,
-                         const char *text)
+void migrate_undo_because(struct controller *controller, struct job *job, enum error_kind kind,
+                          const char *text)
 {
     const struct node *target = migrate_target(controller, job);
     char whole[ERROR_TEXT_MAX];
@@ -129,7 +132,7 @@ static void on_prepare(struct controller *controller, struct job *job,
 {
     struct node *target = migrate_target(controller, job);
     if (!target && event->what != JOB_NODE) {
-        undo_because(controller, job, ERROR_UNREACHABLE, "it was removed");
+        migrate_undo_because(controller, job, ERROR_UNREACHABLE, "it was removed");
         return;
     }
     switch (event->what) {
@@ -141,25 +144,26 @@ static void on_prepare(struct controller *controller, struct job *job,
         break;
     case JOB_ANSWER:
         if (event->answer->failure) {
-            undo_because(controller, job, (enum error_kind)event->answer->failure->kind,
-                         event->answer->failure->text);
+            migrate_undo_because(controller, job, (enum error_kind)event->answer->failure->kind,
+                                 event->answer->failure->text);
         } else if (event->answer->port == 0 || event->answer->port > 65535) {
-            undo_because(controller, job, ERROR_FAILED, "it named no port to migrate to");
+            migrate_undo_because(controller, job, ERROR_FAILED, "it named no port to migrate to");
         } else {
             pb_set(&job->stored->address, event->answer->address);
             job->stored->port = event->answer->port;
-            job_go(controller, job, "stream");
+            migrate_review_ready(job);
+            job_go(controller, job, "ready");
         }
         break;
     case JOB_TIMEOUT:
-        undo_because(controller, job, ERROR_TIMEOUT, "it did not get ready in time");
+        migrate_undo_because(controller, job, ERROR_TIMEOUT, "it did not get ready in time");
         break;
     case JOB_CANCEL:
         job_go(controller, job, "undo");
         break;
     case JOB_NODE:
         if (!target || target->phase == VMPOOL__NODE_PHASE__NODE_LOST)
-            undo_because(controller, job, ERROR_UNREACHABLE, "it was lost");
+            migrate_undo_because(controller, job, ERROR_UNREACHABLE, "it was lost");
         break;
     default:
         break;
@@ -333,7 +337,9 @@ static void on_stream(struct controller *controller, struct job *job, const stru
 
 static const struct job_step steps[] = {
     {"place", on_place},
+    {"queue", migrate_on_queue},
     {"prepare", on_prepare},
+    {"ready", migrate_on_ready},
     {"stream", on_stream},
     {"accept", migrate_on_accept},
     {"undo", migrate_on_undo},
@@ -346,4 +352,4 @@ static const struct job_step steps[] = {
     {"lost", migrate_on_lost},
 };
 
-const struct job_kind job_vm_migrate = {"vm-migrate", steps, sizeof steps / sizeof *steps, 4, true};
+const struct job_kind job_vm_migrate = {"vm-migrate", steps, sizeof steps / sizeof *steps, 6, true};

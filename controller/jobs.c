@@ -69,6 +69,7 @@ void job_save(struct controller *controller, const struct job *job)
 {
     char key[STORE_NUMBER_SIZE];
     store_put(controller->store, STORE_JOB, store_number(job->stored->id, key), &job->stored->base);
+    controller->jobs_moved = true;
     controller_touch(controller);
     job_show(controller, job);
 }
@@ -143,6 +144,12 @@ void job_go(struct controller *controller, struct job *job, const char *step)
     job->stored->sequence++;
     enter(job, step);
     job_save(controller, job);
+}
+
+void job_again(struct controller *controller, struct job *job)
+{
+    job->entering = true;
+    controller_touch(controller);
 }
 
 void job_next_command(struct controller *controller, struct job *job)
@@ -292,6 +299,7 @@ void jobs_claim(struct controller *controller, const struct claim *claim)
 
 void jobs_node_changed(struct controller *controller)
 {
+    controller->jobs_moved = true;
     for (struct job *next, *job = controller->jobs; job; job = next) {
         next = job->next;
         tell(controller, job, &(struct job_event){.what = JOB_NODE});
@@ -383,6 +391,7 @@ void jobs_resume(struct controller *controller)
             log_info("job %llu (%s %s) goes on at \"%s\"", (unsigned long long)job->stored->id,
                      job->kind->name, job->stored->subject, job->stored->step);
     }
+    controller->jobs_moved = true;
     controller_touch(controller);
 }
 
@@ -410,6 +419,7 @@ Vmpool__Job *job_describe(const struct job *job)
     out->created_wall_ms = stored->created_wall_ms;
     out->ended_wall_ms = stored->ended_wall_ms;
     out->migration = stored->migration ? pb_copy(&stored->migration->base) : NULL;
+    out->review = stored->review ? pb_copy(&stored->review->base) : NULL;
     if (!job_running(job) && stored->failure)
         out->failure = pb_copy(&stored->failure->base);
     out->steps_total = stored->total ? stored->total : job->kind->course;

@@ -79,6 +79,8 @@ Vmpool__Store__Job *job_journal(const char *subject, const char *admin);
 
 /* To another step; the next command is a new one. */
 void job_go(struct controller *controller, struct job *job, const char *step);
+/* The same step once more, after those of the jobs that it began. */
+void job_again(struct controller *controller, struct job *job);
 /* The next command of the same step is a new one. */
 void job_next_command(struct controller *controller, struct job *job);
 void job_save(struct controller *controller, const struct job *job);

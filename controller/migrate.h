@@ -15,7 +15,10 @@ void migrate_send_prepare(struct controller *controller, struct job *job,
 void migrate_send_out(struct controller *controller, struct job *job, const struct node *source);
 void migrate_send_cancel(struct controller *controller, struct job *job, const struct node *source);
 
-/* The VM's last_migration becomes this one. */
+/* Discards the target, which did not come to run, for a reason; the next host may be asked. */
+void migrate_undo_because(struct controller *controller, struct job *job, enum error_kind kind,
+                          const char *text);
+/* The VM's last_migration, and its review, become this one's. */
 void migrate_keep_progress(struct job *job);
 /* Ends the job with the reason that was kept; the VM is what its old node says. */
 void migrate_fail_at_source(struct controller *controller, struct job *job);
@@ -24,7 +27,9 @@ void migrate_fail_at_source(struct controller *controller, struct job *job);
  * is waited for, and goes to "lost" where they will not come (migrate_postcopy.c). */
 bool migrate_awaits_pages(struct controller *controller, struct job *job);
 
-/* Steps (migrate_ends.c, migrate_postcopy.c). */
+/* Steps (migrate_queue.c, migrate_ends.c, migrate_postcopy.c). */
+void migrate_on_queue(struct controller *, struct job *, const struct job_event *);
+void migrate_on_ready(struct controller *, struct job *, const struct job_event *);
 void migrate_on_undo(struct controller *, struct job *, const struct job_event *);
 void migrate_on_abandon(struct controller *, struct job *, const struct job_event *);
 void migrate_on_gone(struct controller *, struct job *, const struct job_event *);

@@ -100,10 +100,14 @@ static void settle_at_source(struct controller *controller, struct job *job)
 
 void migrate_keep_progress(struct job *job)
 {
+    const Vmpool__MigrationReview *review = job->stored->review;
+    Vmpool__Store__Vm *vm = job->vm->stored;
     if (!job->stored->migration)
         return;
-    pb_free(job->vm->stored->last_migration);
-    job->vm->stored->last_migration = pb_copy(&job->stored->migration->base);
+    pb_free(vm->last_migration);
+    vm->last_migration = pb_copy(&job->stored->migration->base);
+    pb_free(vm->last_review);
+    vm->last_review = review && review->duration_us ? pb_copy(&review->base) : NULL;
 }
 
 void migrate_fail_at_source(struct controller *controller, struct job *job)

@@ -3,6 +3,7 @@
 
 #include "controller/events.h"
 #include "controller/migrate.h"
+#include "controller/migrate_review.h"
 #include "controller/migration_words.h"
 #include "controller/pb.h"
 #include "controller/placement.h"
@@ -58,7 +59,9 @@ static void discard_target(struct controller *controller, struct job *job,
 static void after_undo(struct controller *controller, struct job *job)
 {
     const struct claim *claim = vm_claim_of(job->vm, job->stored->source_node);
-    bool runs = claim && claim->said && claim->said->state == VMPOOL__VM_STATE__VM_RUNNING;
+    const struct node *source = migrate_source(controller, job);
+    bool runs = source && source->phase != VMPOOL__NODE_PHASE__NODE_LOST && claim && claim->said &&
+                claim->said->state == VMPOOL__VM_STATE__VM_RUNNING;
     placement_release_target(controller, job->vm);
     if (job->stored->cancelled || job->stored->wanted_node[0] || !runs) {
         migrate_fail_at_source(controller, job);
@@ -67,6 +70,7 @@ static void after_undo(struct controller *controller, struct job *job)
     event_add(controller, "warning", "migration.refused", job->stored->subject, job->stored->id,
               "%s", job->stored->failure ? job->stored->failure->text : "");
     pb_push_text(&job->stored->tried_nodes, &job->stored->n_tried_nodes, job->stored->target_node);
+    (void)vm_happens(controller, job->vm, VM_EVENT_MIGRATED, "");
     job_go(controller, job, "place");
 }
 
@@ -272,6 +276,7 @@ static void accepted(struct controller *controller, struct job *job)
 {
     if (job->stored->migration)
         job->stored->migration->phase = VMPOOL__MIGRATION_PHASE__MIGRATION_COMPLETED;
+    migrate_review_end(job);
     migrate_keep_progress(job);
     vm_save(controller, job->vm);
     job->stored->cancelled = false; /* it came too late */

@@ -10,6 +10,9 @@
 
 #define NAME_MAX_LENGTH 63
 
+/* Of migrate_queue.h. */
+#define NODE_DOORS 2
+
 struct claim;
 
 struct node {
@@ -26,6 +29,7 @@ struct node {
     struct vm *counted;         /* a list of them, through vm.next_counted */
     int64_t hot_ms;             /* monotonic; since when it is hot; 0: it is not */
     uint64_t marks;             /* counts its full lists of VMs */
+    unsigned sends[NODE_DOORS], receives[NODE_DOORS]; /* migrations, counted by migrate_queue.c */
 };
 
 /* Adds a node to the tables; takes @stored. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/units.h"
+#include "controller/rebalance.h"
 
 enum {
     STATE_DIR = 256,
@@ -16,7 +17,9 @@ enum {
     MEMORY_OVERCOMMIT,
     REPORT_INTERVAL,
     LOST_AFTER,
-    DRAIN_PARALLEL,
+    MIGRATIONS_OUT,
+    MIGRATIONS_IN,
+    MIGRATIONS_POOL,
     KEEP_N1,
     REBALANCE,
     REBALANCE_INTERVAL,
@@ -39,7 +42,9 @@ static const struct option long_options[] = {
     {"memory-overcommit", required_argument, NULL, MEMORY_OVERCOMMIT},
     {"report-interval", required_argument, NULL, REPORT_INTERVAL},
     {"lost-after", required_argument, NULL, LOST_AFTER},
-    {"drain-parallel", required_argument, NULL, DRAIN_PARALLEL},
+    {"migrations-out", required_argument, NULL, MIGRATIONS_OUT},
+    {"migrations-in", required_argument, NULL, MIGRATIONS_IN},
+    {"migrations-pool", required_argument, NULL, MIGRATIONS_POOL},
     {"keep-n1", no_argument, NULL, KEEP_N1},
     {"rebalance", required_argument, NULL, REBALANCE},
     {"rebalance-interval", required_argument, NULL, REBALANCE_INTERVAL},
@@ -67,11 +72,14 @@ void options_help(void)
         "  --memory-overcommit PERCENT                        (100)\n"
         "  --report-interval TIME   how often agents report   (5s)\n"
         "  --lost-after TIME        silence that makes a node lost   (15s)\n"
-        "  --drain-parallel N       migrations of a drain or plan at a time  (2)\n"
+        "  --migrations-out N       that a host sends at a time, others wait  (1)\n"
+        "  --migrations-in N        that a host receives at a time  (1)\n"
+        "  --migrations-pool N      of all hosts at a time    (16)\n"
         "  --keep-n1                refuse a VM after which the VMs of some one node\n"
         "                           would have no place if that node were lost\n"
         "  --rebalance off|recommend|on   look whether VMs should move, and say so or\n"
-        "                           move them                 (recommend)\n"
+        "                           move them, until \"poolctl rebalance\" says otherwise\n"
+        "                           (recommend)\n"
         "  --rebalance-interval TIME      between two looks   (1m)\n"
         "  --rebalance-hold TIME    a node hot for less is left alone  (5m)\n"
         "  --rebalance-cooldown TIME      between two batches, and two moves of a VM  (10m)\n"
@@ -125,21 +133,20 @@ static int parse_long_time(const char *text, const char *what, uint64_t *ms, str
     return 0;
 }
 
-static int parse_rebalance(const char *word, enum rebalance_mode *mode, struct error *err)
+static int parse_count(const char *text, const char *what, unsigned most, unsigned *count,
+                       struct error *err)
 {
-    static const char *const words[] = {"off", "recommend", "on"};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(word, words[i]) == 0) {
-            *mode = (enum rebalance_mode)i;
-            return 0;
-        }
-    return error_set(err, ERROR_USAGE, "--rebalance is off, recommend or on, not \"%.40s\"", word);
+    uint64_t number = 0;
+    if (units_parse_number(text, what, 1, most, &number, err) < 0)
+        return -1;
+    *count = (unsigned)number;
+    return 0;
 }
 
 static int take(struct options *options, int option, const char *value, struct error *err)
 {
     struct config *config = &options->config;
-    uint64_t number = 0;
+    unsigned number = 0;
     switch (option) {
     case STATE_DIR:
         config->state_dir = value;
@@ -167,16 +174,17 @@ static int take(struct options *options, int option, const char *value, struct e
         return parse_time(value, "--report-interval", &config->report_interval_ms, err);
     case LOST_AFTER:
         return parse_time(value, "--lost-after", &config->lost_after_ms, err);
-    case DRAIN_PARALLEL:
-        if (units_parse_number(value, "--drain-parallel", 1, 64, &number, err) < 0)
-            return -1;
-        config->drain_parallel = (unsigned)number;
-        return 0;
+    case MIGRATIONS_OUT:
+        return parse_count(value, "--migrations-out", 64, &config->migrations_out, err);
+    case MIGRATIONS_IN:
+        return parse_count(value, "--migrations-in", 64, &config->migrations_in, err);
+    case MIGRATIONS_POOL:
+        return parse_count(value, "--migrations-pool", 1000, &config->migrations_pool, err);
     case KEEP_N1:
         config->keep_n1 = true;
         return 0;
     case REBALANCE:
-        return parse_rebalance(value, &config->rebalance, err);
+        return rebalance_mode_parse(value, &config->rebalance, err);
     case REBALANCE_INTERVAL:
         return parse_time(value, "--rebalance-interval", &config->rebalance_interval_ms, err);
     case REBALANCE_HOLD:
@@ -184,14 +192,11 @@ static int take(struct options *options, int option, const char *value, struct e
     case REBALANCE_COOLDOWN:
         return parse_long_time(value, "--rebalance-cooldown", &config->rebalance_cooldown_ms, err);
     case REBALANCE_BATCH:
-        if (units_parse_number(value, "--rebalance-batch", 1, 1000, &number, err) < 0)
-            return -1;
-        config->rebalance_batch = (unsigned)number;
-        return 0;
+        return parse_count(value, "--rebalance-batch", 1000, &config->rebalance_batch, err);
     case REBALANCE_THRESHOLD:
-        if (units_parse_number(value, "--rebalance-threshold", 1, 100, &number, err) < 0)
+        if (parse_count(value, "--rebalance-threshold", 100, &number, err) < 0)
             return -1;
-        config->rebalance_threshold_permille = (uint32_t)number * 10;
+        config->rebalance_threshold_permille = number * 10;
         return 0;
     case LOG_LEVEL:
         return log_level_parse(value, &options->log_level) == 0

@@ -29,6 +29,7 @@ enum store_kind {
     STORE_JOB,   /* key: store_number() of its id */
     STORE_EVENT, /* likewise */
     STORE_REPLY,
+    STORE_SETTING, /* key: the option's name */
 };
 
 /* Opens or creates the store at @path (0600). A second controller on the same file is

@@ -305,6 +305,8 @@ Vmpool__Vm *vm_describe(const struct controller *controller, const struct vm *vm
     out->started_wall_ms = stored->started_wall_ms;
     if (stored->last_migration)
         out->last_migration = pb_copy(&stored->last_migration->base);
+    if (stored->last_review)
+        out->last_review = pb_copy(&stored->last_review->base);
     out->job = vm->job ? vm->job->stored->id : 0;
     const struct claim *claim = vm_claim_of(vm, stored->node_id);
     if (claim && claim->said && vm_phase_holds_host(stored->phase))

@@ -57,7 +57,7 @@ static int print_job(const struct invocation *call, const Vmpool__Job *job, stru
     if (result == 0 && style.format == OUTPUT_TABLE && job->migration) {
         (void)fprintf(style.terminal.out, "\nMigration: %s\n",
                       message_text(json, "migration.phase"));
-        summary_migration(call, job->migration);
+        summary_migration(call, job->migration, job->review);
         if (json_array_size(rounds) > 0)
             view_table(&style, &view_rounds, "", rounds);
     }

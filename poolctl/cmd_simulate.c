@@ -62,6 +62,14 @@ static const struct field lines[] = {
 static const struct view view_simulation = {"simulations", "simulation", "policy", "no simulations",
                                             columns};
 
+static const struct field event_columns[] = {
+    {"SECOND", "second", NULL, FIELD_NUMBER, 0}, {"WHAT", "what", NULL, FIELD_TEXT, 0},
+    {"ACTION", "action", NULL, FIELD_TEXT, 0},   {"VM", "vm", NULL, FIELD_TEXT, 0},
+    {"FROM", "from", NULL, FIELD_TEXT, 0},       {"HOST", "host", NULL, FIELD_TEXT, 0},
+    {"WHY", "why", NULL, FIELD_TEXT, 0},         {0}};
+
+static const struct view view_log = {"log", "event", "what", "nothing happens", event_columns};
+
 static uint64_t now_ns(void)
 {
     return (uint64_t)clock_monotonic_ns();
@@ -148,6 +156,40 @@ static json_t *simulate_policy(struct simulation *simulation, enum sched_policy 
     json_t *json = result_to_json(sched_policy_name(policy), &result);
     sim_result_free(&result);
     return json;
+}
+
+/* ---- scenarios ---- */
+
+static void put_text(json_t *json, const char *name, const char *text)
+{
+    if (text)
+        (void)json_object_set_new(json, name, json_string(text));
+}
+
+static void keep_event(void *context, const struct scenario_event *event)
+{
+    json_t *list = context, *json = json_object();
+    put(json, "second", (size_t)event->second);
+    put_text(json, "what", scenario_what_name(event->what));
+    put_text(json, "action", event->action);
+    put_text(json, "vm", event->vm);
+    put_text(json, "from", event->from);
+    put_text(json, "host", event->host);
+    put_text(json, "why", event->why);
+    (void)json_array_append_new(list, json);
+}
+
+static int run_scenario(struct invocation *call, const char *path, struct error *err)
+{
+    struct view_style style = view_style_of(call);
+    if (style.format == OUTPUT_TABLE)
+        return scenario_run(path, scenario_print, style.terminal.out, err);
+    json_t *list = json_array();
+    if (scenario_run(path, keep_event, list, err) < 0) {
+        json_decref(list);
+        return -1;
+    }
+    return view_list(&style, &view_log, list, err);
 }
 
 /* ---- the command line ---- */
@@ -245,9 +287,9 @@ static int run(struct invocation *call, struct error *err)
     const char *scenario = invocation_option(call, "scenario");
     if (!scenario == !invocation_option(call, "trace"))
         return error_set(err, ERROR_USAGE,
-                         "give what happens either as --trace FILE or as --scenario FILE");
+                         "give what happens either as --trace FILE or as --scenario PATH");
     if (scenario)
-        return scenario_run(scenario, stdout, err);
+        return run_scenario(call, scenario, err);
     progress_begin(&simulation.progress, call);
     int status = -1;
     if (read_hosts(call, &simulation, err) == 0 &&
@@ -272,8 +314,8 @@ const struct command command_simulate = {
         "A scenario is a file with one event a line: its second, and host NAME SIZE [LABEL=VALUE], "
         "vm NAME SIZE [RULE], rm VM, drain, undrain, fail or back HOST, rebalance, consolidate. A "
         "rule is apart, avoid, with, tenant or on=NAME, spread=GROUP:LABEL[:APART] or "
-        "select=KEY:VALUE. What happened is written down by the second; tests/scenarios has "
-        "examples.\n\n"
+        "select=KEY:VALUE. What happened is written down by the second, in the other formats as "
+        "one list; tests/scenarios has examples, each in a folder.\n\n"
         "Stranded is what hosts in use have free of a dimension beyond the share that is free of "
         "their fullest one. JSON has it, and the hosts in use, over time.",
     .options =
@@ -283,9 +325,10 @@ const struct command command_simulate = {
              .complete = COMPLETE_FILE,
              .help = "the VMs, as CSV or gzip of it"},
             {.name = "scenario",
-             .value = "FILE",
+             .value = "PATH",
              .complete = COMPLETE_FILE,
-             .help = "hosts, VMs, failures, drains and rebalancing, an event a line"},
+             .help = "hosts, VMs, failures, drains and rebalancing, an event a line: a file, or a "
+                     "folder with one named scenario"},
             {.name = "host", .value = "SIZE", .help = "each host, as 64c,128G,25Gbps"},
             {.name = "hosts",
              .value = "N",
@@ -316,6 +359,9 @@ const struct command command_simulate = {
             {"poolctl simulate --trace vms.csv --hosts-file hosts.txt -o json | jq "
              ".simulation.refused",
              "How many VMs these hosts would refuse"},
+            {"poolctl simulate --scenario night/ -o json | jq '.log[] | select(.what == "
+             "\"refused\")'",
+             "What did not fit in a scenario"},
             {0}},
     .run = run,
 };

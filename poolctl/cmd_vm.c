@@ -80,7 +80,7 @@ static void print_rest(const struct invocation *call, const struct view_style *s
     if (!vm->last_migration || vm->last_migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_NONE)
         return;
     (void)fprintf(out, "\nLast migration: %s\n", message_text(json, "last_migration.phase"));
-    summary_migration(call, vm->last_migration);
+    summary_migration(call, vm->last_migration, vm->last_review);
     if (json_array_size(rounds) > 0)
         view_table(style, &view_rounds, "", rounds);
 }

@@ -18,6 +18,7 @@ extern const struct command command_events;
 extern const struct command command_plan;
 extern const struct command command_apply;
 extern const struct command command_capacity;
+extern const struct command command_rebalance;
 extern const struct command command_simulate;
 extern const struct command command_context;
 extern const struct command command_version;

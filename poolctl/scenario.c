@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/cleanup.h"
 #include "common/units.h"
@@ -34,7 +36,8 @@ struct line {
 };
 
 struct scenario {
-    FILE *log;
+    scenario_fn say;
+    void *context;
     struct scheduler *pool;
     struct sched_config config;
     struct line *lines;
@@ -45,12 +48,15 @@ struct scenario {
     size_t count;
 };
 
-#define SAY(scenario, ...)                                                                         \
-    do {                                                                                           \
-        (void)fprintf((scenario)->log, "%6" PRIu64 "  ", (scenario)->now_s);                       \
-        (void)fprintf((scenario)->log, __VA_ARGS__);                                               \
-        (void)fputc('\n', (scenario)->log);                                                        \
-    } while (0)
+static void tell(const struct scenario *scenario, struct scenario_event event)
+{
+    event.second = scenario->now_s;
+    scenario->say(scenario->context, &event);
+}
+
+/* tell(scenario, (struct scenario_event){...}) with less ink. */
+#define SAY(scenario, what_, ...)                                                                  \
+    tell((scenario), (struct scenario_event){.what = SCENARIO_##what_, __VA_ARGS__})
 
 static struct host *find_host(const struct scenario *scenario, const char *name)
 {
@@ -107,7 +113,7 @@ static int place_waiting(struct scenario *scenario, struct error *err)
         if (placed < 0)
             return -1;
         if (placed)
-            SAY(scenario, "vm %s starts again on %s", guest->request.vm, guest->host);
+            SAY(scenario, RESTARTS, .vm = guest->request.vm, .host = guest->host);
     }
     return 0;
 }
@@ -166,11 +172,11 @@ static int do_vm(struct scenario *scenario, struct error *err)
         guest->request.only_node = NULL; /* that was for its first place */
         *scenario->last_guest = guest;
         scenario->last_guest = &guest->next;
-        SAY(scenario, "vm %s on %s", guest->request.vm, guest->host);
+        SAY(scenario, PLACED, .vm = guest->request.vm, .host = guest->host);
         return 0;
     }
     if (status == 0)
-        SAY(scenario, "vm %s refused: %s", guest->request.vm, decision.summary);
+        SAY(scenario, REFUSED, .vm = guest->request.vm, .why = decision.summary);
     free(guest);
     return status;
 }
@@ -187,7 +193,7 @@ static int do_rm(struct scenario *scenario, struct error *err)
     if (!*at)
         scenario->last_guest = at;
     scheduler_remove_vm(scenario->pool, guest->request.vm);
-    SAY(scenario, "vm %s removed", guest->request.vm);
+    SAY(scenario, REMOVED, .vm = guest->request.vm);
     free(guest);
     return place_waiting(scenario, err);
 }
@@ -233,9 +239,9 @@ static int follow(struct scenario *scenario, const struct plan *plan, bool fails
         if (!guest || put(scenario, guest, move->to, err) < 0)
             return -1;
         if (fails)
-            SAY(scenario, "vm %s starts again on %s", move->vm, move->to);
+            SAY(scenario, RESTARTS, .vm = move->vm, .host = move->to);
         else
-            SAY(scenario, "vm %s moves from %s to %s", move->vm, move->from, move->to);
+            SAY(scenario, MOVES, .vm = move->vm, .from = move->from, .host = move->to);
     }
     return 0;
 }
@@ -256,14 +262,17 @@ static int plan_and_follow(struct scenario *scenario, const char *host, struct e
     status = follow(scenario, &plan, fails, err);
     for (size_t i = 0; status == 0 && i < plan.left_count; i++) {
         struct guest *guest = find_guest(scenario, plan.left[i].vm);
-        SAY(scenario, "vm %s %s: %s", plan.left[i].vm, fails ? "waits" : "stays", plan.left[i].why);
+        if (fails)
+            SAY(scenario, WAITS, .vm = plan.left[i].vm, .why = plan.left[i].why);
+        else
+            SAY(scenario, STAYS, .vm = plan.left[i].vm, .why = plan.left[i].why);
         if (fails && guest) {
             scheduler_remove_vm(scenario->pool, guest->request.vm);
             guest->host = NULL;
         }
     }
     if (status == 0 && !host)
-        SAY(scenario, "%s: %s", what, plan.summary);
+        SAY(scenario, PLAN, .action = what, .why = plan.summary);
     plan_free(&plan);
     return status;
 }
@@ -279,7 +288,7 @@ static int do_node(struct scenario *scenario, struct error *err)
         host->node.drained = leaves;
     else
         host->node.lost = leaves;
-    SAY(scenario, "host %s: %s", host->node.name, what);
+    SAY(scenario, HOST, .host = host->node.name, .action = what);
     if (scheduler_set_node(scenario->pool, &host->node, err) < 0)
         return -1;
     return leaves ? plan_and_follow(scenario, host->node.name, err) : place_waiting(scenario, err);
@@ -369,15 +378,32 @@ static void scenario_free(struct scenario *scenario)
     }
 }
 
-int scenario_run(const char *path, FILE *log, struct error *err)
+/* A folder has its scenario in a file of that name. */
+static FILE *open_scenario(const char *path, struct error *err)
 {
-    struct scenario scenario = {.log = log, .config = {.policy = SCHED_BEST}};
-    auto_file FILE *file = fopen(path, "r");
+    char inside[PATH_MAX];
+    struct stat stat_of;
+    bool folder = stat(path, &stat_of) == 0 && S_ISDIR(stat_of.st_mode);
+    int length = snprintf(inside, sizeof inside, "%s%s", path, folder ? "/scenario" : "");
+    if (length < 0 || (size_t)length >= sizeof inside) {
+        (void)error_set(err, ERROR_USAGE, "the path %.100s... is too long", path);
+        return NULL;
+    }
+    FILE *file = fopen(inside, "re");
+    if (!file)
+        (void)error_errno(err, errno, "open %s", inside);
+    return file;
+}
+
+int scenario_run(const char *path, scenario_fn say, void *context, struct error *err)
+{
+    struct scenario scenario = {.say = say, .context = context, .config = {.policy = SCHED_BEST}};
+    auto_file FILE *file = open_scenario(path, err);
     auto_free char *text = NULL;
     size_t size = 0, number = 0;
     int status = 0;
     if (!file)
-        return error_errno(err, errno, "open %s", path);
+        return -1;
     scenario.last_guest = &scenario.guests;
     while (status == 0 && getline(&text, &size, file) >= 0) {
         number++;
@@ -387,4 +413,50 @@ int scenario_run(const char *path, FILE *log, struct error *err)
     }
     scenario_free(&scenario);
     return status < 0 ? error_wrap(err, "%s: line %zu", path, number) : 0;
+}
+
+/* ---- for people ---- */
+
+const char *scenario_what_name(enum scenario_what what)
+{
+    static const char *const names[] = {
+        [SCENARIO_PLACED] = "placed",   [SCENARIO_REFUSED] = "refused",
+        [SCENARIO_REMOVED] = "removed", [SCENARIO_RESTARTS] = "restarts",
+        [SCENARIO_MOVES] = "moves",     [SCENARIO_WAITS] = "waits",
+        [SCENARIO_STAYS] = "stays",     [SCENARIO_HOST] = "host",
+        [SCENARIO_PLAN] = "plan",
+    };
+    return what < sizeof names / sizeof *names ? names[what] : "?";
+}
+
+void scenario_print(void *context, const struct scenario_event *event)
+{
+    FILE *log = context;
+    (void)fprintf(log, "%6" PRIu64 "  ", event->second);
+    switch (event->what) {
+    case SCENARIO_PLACED:
+        (void)fprintf(log, "vm %s on %s\n", event->vm, event->host);
+        break;
+    case SCENARIO_RESTARTS:
+        (void)fprintf(log, "vm %s starts again on %s\n", event->vm, event->host);
+        break;
+    case SCENARIO_MOVES:
+        (void)fprintf(log, "vm %s moves from %s to %s\n", event->vm, event->from, event->host);
+        break;
+    case SCENARIO_REMOVED:
+        (void)fprintf(log, "vm %s removed\n", event->vm);
+        break;
+    case SCENARIO_REFUSED:
+    case SCENARIO_WAITS:
+    case SCENARIO_STAYS:
+        (void)fprintf(log, "vm %s %s: %s\n", event->vm, scenario_what_name(event->what),
+                      event->why);
+        break;
+    case SCENARIO_HOST:
+        (void)fprintf(log, "host %s: %s\n", event->host, event->action);
+        break;
+    case SCENARIO_PLAN:
+        (void)fprintf(log, "%s: %s\n", event->action, event->why);
+        break;
+    }
 }

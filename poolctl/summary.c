@@ -52,20 +52,55 @@ static void pause_text(const Vmpool__MigrationPause *pause, char *out, size_t si
                        milliseconds(pause->announce_us, time, sizeof time));
 }
 
-/* How good the prediction was that the pause began with. */
-static void forecast_line(FILE *out, const Vmpool__MigrationProgress *migration)
+/* "8% more" */
+static const char *error_text(int32_t permille, char *out, size_t size)
 {
-    double was = (double)migration->pause->total_us, said = (double)migration->predicted_pause_us;
-    char text[128];
-    if (was <= 0 || said <= 0 || migration->verified || migration->postcopy)
-        return; /* hashing is not predicted, nor is a pause that waits for no pages */
-    double percent = (said - was) / was * 100;
-    (void)snprintf(text, sizeof text, "a pause of %.1f ms: %.0f%% %s than it was", said / 1000,
-                   percent < 0 ? -percent : percent, percent < 0 ? "less" : "more");
+    (void)snprintf(out, size, "%.0f%% %s", (permille < 0 ? -permille : permille) / 10.0,
+                   permille < 0 ? "less" : "more");
+    return out;
+}
+
+/* How good the prediction was that the pause began with. */
+static void engine_line(FILE *out, const Vmpool__MigrationReview *review)
+{
+    char text[128], error[32];
+    if (review->engine_pause_us == 0)
+        return;
+    (void)snprintf(text, sizeof text, "a pause of %.1f ms, %s than it was, by the engine",
+                   (double)review->engine_pause_us / 1000,
+                   error_text(review->engine_pause_error_permille, error, sizeof error));
     line(out, "predicted", text);
 }
 
-void summary_migration(const struct invocation *call, const Vmpool__MigrationProgress *migration)
+/* And the one that --dry-run gives. */
+static void forecast_lines(FILE *out, const Vmpool__MigrationReview *review)
+{
+    const Vmpool__MigrationForecast *predicted = review->predicted;
+    char text[256], error[32], said[32], was[32];
+    if (!predicted || review->duration_us == 0)
+        return;
+    (void)snprintf(text, sizeof text, "%s, %s than the %s it took with preparing and cleaning up",
+                   units_format_ms(predicted->duration_us / 1000, said, sizeof said),
+                   error_text(review->duration_error_permille, error, sizeof error),
+                   units_format_ms(review->duration_us / 1000, was, sizeof was));
+    line(out, "predicted", text);
+    (void)snprintf(text, sizeof text, "%s to send, %s than it was",
+                   units_format_bytes(predicted->bytes, said, sizeof said),
+                   error_text(review->bytes_error_permille, error, sizeof error));
+    line(out, "", text);
+    if (review->pause_us == 0)
+        return;
+    (void)snprintf(text, sizeof text, "a pause of %s, %s than it was%s",
+                   milliseconds(predicted->pause_us, said, sizeof said),
+                   error_text(review->pause_error_permille, error, sizeof error),
+                   predicted->dirty_rate_known
+                       ? ""
+                       : " (how fast the guest writes was not known and assumed)");
+    line(out, "", text);
+}
+
+void summary_migration(const struct invocation *call, const Vmpool__MigrationProgress *migration,
+                       const Vmpool__MigrationReview *review)
 {
     FILE *out = call->terminal.out;
     char text[512];
@@ -88,7 +123,10 @@ void summary_migration(const struct invocation *call, const Vmpool__MigrationPro
     if (migration->pause) {
         pause_text(migration->pause, text, sizeof text);
         line(out, "pause", text);
-        forecast_line(out, migration);
+    }
+    if (review) {
+        forecast_lines(out, review);
+        engine_line(out, review);
     }
     if (migration->postcopy) {
         char mean[32];
@@ -132,7 +170,7 @@ static void migrated(const struct invocation *call, const Vmpool__Job *job, cons
     if (job->placement && job->placement->summary[0])
         line(out, "why", job->placement->summary);
     if (job->migration)
-        summary_migration(call, job->migration);
+        summary_migration(call, job->migration, job->review);
 }
 
 static void created(const struct invocation *call, const Vmpool__Job *job)

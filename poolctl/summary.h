@@ -10,5 +10,7 @@
  * not say it; NULL where not known. */
 void summary_print(const struct invocation *call, const Vmpool__Job *job, const char *from);
 
-/* Prints what a migration did: rounds, bytes, time, the pause itemised, verified. */
-void summary_migration(const struct invocation *call, const Vmpool__MigrationProgress *migration);
+/* Prints what a migration did: rounds, bytes, time, the pause itemised, verified; and, where
+ * @review is not NULL and it succeeded, what had been predicted of it. */
+void summary_migration(const struct invocation *call, const Vmpool__MigrationProgress *migration,
+                       const Vmpool__MigrationReview *review);

@@ -25,11 +25,23 @@ const struct option command_global_options[] = {
     {.name = "help", .letter = 'h', .help = "show the help of this command"},
     {0}};
 
-static const struct command *const children[] = {
-    &command_status,     &command_node,     &command_vm,      &command_image,
-    &command_job,        &command_events,   &command_plan,    &command_apply,
-    &command_capacity,   &command_simulate, &command_context, &command_version,
-    &command_completion, &command_complete, &command_docs,    NULL};
+static const struct command *const children[] = {&command_status,
+                                                 &command_node,
+                                                 &command_vm,
+                                                 &command_image,
+                                                 &command_job,
+                                                 &command_events,
+                                                 &command_plan,
+                                                 &command_apply,
+                                                 &command_capacity,
+                                                 &command_rebalance,
+                                                 &command_simulate,
+                                                 &command_context,
+                                                 &command_version,
+                                                 &command_completion,
+                                                 &command_complete,
+                                                 &command_docs,
+                                                 NULL};
 
 const struct command command_root = {
     .name = "poolctl",

@@ -28,7 +28,7 @@ static int try_to_empty(struct plan_work *work, struct node *node, struct error 
         struct plan_vm seen = plan_look(work, vms[i]);
         /* What came from another node would move twice. */
         struct node *to =
-            seen.freedom == PLAN_FREE && work->count < work->move_max && !plan_moved(work, vms[i])
+            seen.freedom == PLAN_FREE && work->count < work->move_max && !plan_moved(vms[i])
                 ? plan_target(work, vms[i], NULL, 0)
                 : NULL;
         possible = to != NULL;

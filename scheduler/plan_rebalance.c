@@ -20,11 +20,17 @@ struct candidate {
     double net; /* what it brings less what it costs, in load x seconds; above 0 */
 };
 
+/* The share of a node that one unit fills. */
+struct unit {
+    double cpu, memory;
+};
+
 struct balancer {
     struct plan_work work;
     double load_sum; /* of the nodes that take VMs */
     size_t nodes;
-    bool *done; /* by index: nothing more to do for the node */
+    bool *done;              /* by index: nothing more to do for the node */
+    struct unit least, most; /* of all nodes */
 };
 
 static bool takes_vms(const struct node *node)
@@ -173,7 +179,7 @@ static struct candidate cool_down(const struct balancer *balancer, const struct 
     double now = load_of(balancer, node);
     for (struct vm *vm = node->vms; vm; vm = vm->next) {
         struct candidate candidate = {.vm = vm, .seen = plan_look(&balancer->work, vm)};
-        if (candidate.seen.freedom != PLAN_FREE || plan_moved(&balancer->work, vm))
+        if (candidate.seen.freedom != PLAN_FREE || plan_moved(vm))
             continue;
         candidate.to = plan_target(&balancer->work, vm, NULL, 0);
         if (!candidate.to)
@@ -228,6 +234,28 @@ static double stranded(const struct node *node)
     return fabs(node->point.load[CPU] - node->point.load[MEMORY]);
 }
 
+static void note_units(struct balancer *balancer)
+{
+    const struct scheduler *pool = balancer->work.pool;
+    for (size_t i = 0; i < pool->node_count; i++) {
+        const double *per_unit = pool->nodes[i]->point.per_unit;
+        struct unit *least = &balancer->least, *most = &balancer->most;
+        least->cpu = i ? fmin(least->cpu, per_unit[CPU]) : per_unit[CPU];
+        least->memory = i ? fmin(least->memory, per_unit[MEMORY]) : per_unit[MEMORY];
+        most->cpu = i ? fmax(most->cpu, per_unit[CPU]) : per_unit[CPU];
+        most->memory = i ? fmax(most->memory, per_unit[MEMORY]) : per_unit[MEMORY];
+    }
+}
+
+/* No node gains more by @vm than the VM's own shape is lopsided there: for most VMs that is too
+ * little, and the scan is saved. */
+static double gains_at_most(const struct balancer *balancer, const struct vm *vm)
+{
+    double cpu = (double)vm->need.cpu_milli, memory = (double)vm->need.memory_mib;
+    return fmax(cpu * balancer->most.cpu - memory * balancer->least.memory,
+                memory * balancer->most.memory - cpu * balancer->least.cpu);
+}
+
 /* The node in use that @candidate's VM strands least on, where the pool gains at least @gain, which
  * becomes what it does gain; or NULL. A scan: no index knows what is stranded where. */
 static struct node *fitting_shape(const struct balancer *balancer,
@@ -263,8 +291,8 @@ static struct candidate even_out(const struct balancer *balancer, const struct n
     for (struct vm *vm = node->vms; vm; vm = vm->next) {
         struct candidate candidate = {.vm = vm, .seen = plan_look(&balancer->work, vm)};
         double here = stranded_if(node, vm, -1), gain = least;
-        if (here >= stranded(node) || candidate.seen.freedom != PLAN_FREE ||
-            plan_moved(&balancer->work, vm))
+        if (here >= stranded(node) || candidate.seen.freedom != PLAN_FREE || plan_moved(vm) ||
+            stranded(node) - here + gains_at_most(balancer, vm) < gain)
             continue;
         candidate.to = fitting_shape(balancer, &candidate, here, &gain);
         if (!candidate.to)
@@ -281,6 +309,7 @@ static int free_stranded(struct balancer *balancer, struct error *err)
     const struct scheduler *pool = balancer->work.pool;
     double threshold = (double)balancer->work.threshold_permille / 1000;
     char why[96];
+    note_units(balancer);
     for (size_t i = 0; i < pool->node_count; i++) {
         const struct node *node = pool->nodes[i];
         while (takes_vms(node) && stranded(node) > threshold &&

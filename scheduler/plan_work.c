@@ -144,6 +144,7 @@ static void take_back(struct plan_work *work, size_t count)
 {
     for (; work->count > count; work->count--) {
         const struct plan_step *step = &work->steps[work->count - 1];
+        step->vm->moves--;
         carry(&step->used, step->vm->node, step->from);
         pool_move_vm(work->pool, step->vm, step->from);
     }
@@ -241,18 +242,16 @@ int plan_move(struct plan_work *work, struct vm *vm, struct node *to, const stru
                                .cost = plan_cost_between(vm, seen, from, to)};
     (void)snprintf(move->why, sizeof move->why, "%s", why);
     work->steps[work->count++] = (struct plan_step){vm, from, seen->used};
+    vm->moves++;
     plan->count++;
     carry(&seen->used, from, to);
     pool_move_vm(work->pool, vm, to);
     return 0;
 }
 
-bool plan_moved(const struct plan_work *work, const struct vm *vm)
+bool plan_moved(const struct vm *vm)
 {
-    for (size_t i = 0; i < work->count; i++)
-        if (work->steps[i].vm == vm)
-            return true;
-    return false;
+    return vm->moves > 0;
 }
 
 int plan_leave(struct plan_work *work, const struct vm *vm, const char *why, struct error *err)

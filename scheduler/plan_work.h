@@ -34,7 +34,7 @@ struct plan_vm plan_look(const struct plan_work *work, const struct vm *vm);
 /* Moves it; the move is part of the plan. */
 int plan_move(struct plan_work *work, struct vm *vm, struct node *to, const struct plan_vm *seen,
               const char *why, struct error *err);
-bool plan_moved(const struct plan_work *work, const struct vm *vm);
+bool plan_moved(const struct vm *vm);
 /* Takes back the moves beyond the first @count. */
 void plan_undo(struct plan_work *work, size_t count);
 int plan_leave(struct plan_work *work, const struct vm *vm, const char *why, struct error *err);

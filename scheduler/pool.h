@@ -53,6 +53,7 @@ struct vm {
     struct group *groups[GROUP_KINDS]; /* NULL: none */
     uint32_t spread_skew;
     bool anti_affinity_soft;
+    unsigned moves; /* of the plan that is being made */
     struct vm *next, *previous;
 };
 

@@ -162,13 +162,6 @@ static void put_child(struct tree *tree, struct branch *parent, const struct bra
         parent->above = new;
 }
 
-static int by_coordinate(const void *a, const void *b, void *axis)
-{
-    double x = state_at(*(struct state *const *)a, *(int *)axis);
-    double y = state_at(*(struct state *const *)b, *(int *)axis);
-    return (x > y) - (x < y);
-}
-
 static double extent(struct state *const *states, size_t count, int axis)
 {
     double low = state_at(states[0], axis), high = low;
@@ -195,19 +188,62 @@ static int choose_axis(struct state *const *states, size_t count, int previous)
     return AXES - 1;
 }
 
-/* Sorts @states along @axis and returns how many go below: about half, and such that equal
- * coordinates stay together. */
+static double middle_of(double a, double b, double c)
+{
+    double low = a < b ? a : b, high = a < b ? b : a;
+    return c < low ? low : c > high ? high : c;
+}
+
+static void swap(struct state **states, size_t a, size_t b)
+{
+    struct state *kept = states[a];
+    states[a] = states[b];
+    states[b] = kept;
+}
+
+/* Those below @pivot come first, then those at it: [*below, *above) of them. */
+static void part(struct state **states, size_t count, int axis, double pivot, size_t *below,
+                 size_t *above)
+{
+    size_t low = 0, high = count;
+    for (size_t i = 0; i < high;) {
+        double at = state_at(states[i], axis);
+        if (at < pivot)
+            swap(states, i++, low++);
+        else if (at > pivot)
+            swap(states, i, --high);
+        else
+            i++;
+    }
+    *below = low;
+    *above = high;
+}
+
+/* Parts @states along @axis and returns how many go below: about half, and such that equal
+ * coordinates stay together. By quickselect (Hoare's FIND, 1961), as nobody asks for their order:
+ * O(count) on average. */
 static size_t divide(struct state **states, size_t count, int axis)
 {
-    qsort_r(states, count, sizeof(struct state *), by_coordinate, &axis);
-    size_t after = count / 2, before = count / 2;
-    while (after < count && state_at(states[after], axis) == state_at(states[after - 1], axis))
-        after++;
-    while (before > 0 && before < count &&
-           state_at(states[before], axis) == state_at(states[before - 1], axis))
-        before--;
-    return after < count && (before == 0 || after - count / 2 <= count / 2 - before) ? after
-                                                                                     : before;
+    size_t begin = 0, end = count, before, after, half = count / 2;
+    for (;;) {
+        size_t length = end - begin, low, high;
+        double pivot =
+            middle_of(state_at(states[begin], axis), state_at(states[begin + length / 2], axis),
+                      state_at(states[end - 1], axis));
+        part(states + begin, length, axis, pivot, &low, &high);
+        before = begin + low;
+        after = begin + high;
+        if (half < before)
+            end = before;
+        else if (half >= after)
+            begin = after;
+        else
+            break;
+    }
+    /* [before, after) are equal to the one in the middle. */
+    if (before == half)
+        return half;
+    return after < count && (before == 0 || after - half <= half - before) ? after : before;
 }
 
 /* A tree of @states; NULL where memory is short, and state.leaf is spoilt then. */

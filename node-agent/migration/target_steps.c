@@ -64,8 +64,11 @@ static int watch_progress(struct migration_target *target, struct error *err)
         target->last_progress_ns = now_ns;
     }
     uint64_t still_ms = (uint64_t)(now_ns - target->last_progress_ns) / 1000000;
+    const struct migration_limits *limits = &target->options.limits;
+    /* Prepared ahead, it waits for its turn, which comes when another migration has ended. */
+    bool waits = target->state == MIGRATION_TARGET_WAITING && target->control.fd < 0;
+    uint64_t limit_ms = waits ? limits->timeout_ms : limits->stall_timeout_ms;
     /* The source's own timeout comes first. */
-    uint64_t limit_ms = target->options.limits.stall_timeout_ms;
     if (still_ms > limit_ms + limit_ms / 6)
         return error_set(err, ERROR_TIMEOUT, "nothing came from the source for %llu s",
                          (unsigned long long)still_ms / 1000);

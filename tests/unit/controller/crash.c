@@ -347,3 +347,34 @@ ParameterizedTest(struct story *story, crash, migrating, .init = start, .fini = 
     cr_assert_leq(n1->runs + n2->runs, 1);
     cr_assert_null(sim_agent_vm(story->target_dies ? n2 : n1, "a"), "a copy was left over");
 }
+
+/* ---- a drain of several, of which all but one wait ---- */
+
+ParameterizedTestParameters(crash, waiting)
+{
+    static struct story stories[] = {
+        {"drain", "job.vm-migrate.queue.entering", SIM_NOWHERE, false},
+        {"drain", "job.vm-migrate.queue.journalled", SIM_NOWHERE, false},
+        {"drain", "job.vm-migrate.ready.entering", SIM_NOWHERE, false},
+        {"drain", "job.vm-migrate.ready.journalled", SIM_NOWHERE, false},
+        {"drain", "job.vm-migrate.ready.sent", SIM_NOWHERE, false},
+        {"drain", "job.vm-migrate.stream.journalled", SIM_NOWHERE, false},
+        {"drain", "job.vm-migrate.end.journalled", SIM_NOWHERE, false},
+    };
+    return PARAMETERS(stories);
+}
+
+ParameterizedTest(struct story *story, crash, waiting, .init = start, .fini = finish, .timeout = 60)
+{
+    static const char *const names[] = {"a", "b", "c", "d"};
+    const struct sim_agent *n1 = pool_agent(&pool, "n1"), *n2 = pool_agent(&pool, "n2");
+    for (unsigned i = 0; i < 4; i++)
+        (void)pool_create(&pool, names[i], "n1");
+    const Vmpool__Job *job = live_through(word_of(story), "node-drain", story);
+    cr_assert_eq(job->phase, VMPOOL__JOB_PHASE__JOB_DONE, "%s", job->text);
+    for (unsigned i = 0; i < 4; i++)
+        cr_assert_eq(sim_net_running(&pool.net, names[i]), 1);
+    cr_assert_null(n1->vms);
+    cr_assert_eq(n1->outs, 4);
+    cr_assert_eq(n2->prepares, 4);
+}

@@ -30,12 +30,29 @@ Test(options, rebalancing_recommends_unless_told_otherwise)
     cr_expect_eq(options.config.rebalance_threshold_permille, 150);
 }
 
+Test(options, a_host_sends_and_receives_one_migration_unless_told_otherwise)
+{
+    struct options options;
+    struct error err = ERROR_INIT;
+    cr_assert_eq(parse(&options, &err, "--migrations-out", "2"), 0, "%s", err.text);
+    cr_expect_eq(options.config.migrations_out, 2);
+    cr_expect_eq(options.config.migrations_in, 1);
+    cr_expect_eq(options.config.migrations_pool, 16);
+    cr_assert_eq(parse(&options, &err, "--migrations-in", "3"), 0, "%s", err.text);
+    cr_expect_eq(options.config.migrations_in, 3);
+    cr_assert_eq(parse(&options, &err, "--migrations-pool", "400"), 0, "%s", err.text);
+    cr_expect_eq(options.config.migrations_pool, 400);
+}
+
 Test(options, what_makes_no_sense_is_refused_with_what_was_expected)
 {
     static const char *const lines[][3] = {
-        {"--rebalance", "maybe", "--rebalance is off, recommend or on, not \"maybe\""},
+        {"--rebalance", "maybe", "rebalancing is off, recommend or on, not \"maybe\""},
         {"--rebalance-batch", "0", "--rebalance-batch"},
         {"--rebalance-threshold", "101", "--rebalance-threshold"},
+        {"--migrations-out", "0", "--migrations-out"},
+        {"--migrations-in", "65", "--migrations-in"},
+        {"--migrations-pool", "many", "--migrations-pool"},
         {"--rebalance-hold", "30d", "--rebalance-hold is 0s to 7d"},
         {"--rebalance-cooldown", "soon", "--rebalance-cooldown"},
         {"--rebalance-interval", "1ms", "--rebalance-interval is 100ms to 1h"},

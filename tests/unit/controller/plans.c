@@ -6,9 +6,17 @@
 #include "common/clock.h"
 #include "controller/pb.h"
 #include "controller/plans.h"
+#include "controller/rebalance.h"
 #include "pool.h"
 
 static struct pool pool;
+
+static void set_mode(enum rebalance_mode mode)
+{
+    struct error err = ERROR_INIT;
+    cr_assert_eq(rebalance_set(pool.controller, rebalance_mode_name(mode), "test", &err), 0, "%s",
+                 err.text);
+}
 
 static void fill_n1(unsigned count)
 {
@@ -24,7 +32,7 @@ static void fill_n1(unsigned count)
 static void start(void)
 {
     pool_open(&pool, 3);
-    pool.controller->config.rebalance = REBALANCE_OFF;
+    set_mode(REBALANCE_OFF);
     pool_import_image(&pool);
     fill_n1(6);
 }
@@ -283,7 +291,7 @@ static unsigned count_events(const char *kind)
 static void rebalance(enum rebalance_mode mode, unsigned hold_ms, unsigned cooldown_ms)
 {
     struct config *config = &pool.controller->config;
-    config->rebalance = mode;
+    set_mode(mode);
     config->rebalance_interval_ms = 20;
     config->rebalance_hold_ms = hold_ms;
     config->rebalance_cooldown_ms = cooldown_ms;
@@ -331,6 +339,74 @@ Test(plans, rebalancing_moves_in_batches_and_does_not_flip_back)
     cr_expect_gt(settled, jobs);
     pool_run(&pool, 1500);
     cr_expect_eq(pool.controller->next_job, settled, "what is balanced is left alone");
+}
+
+static const Vmpool__AdminReply *ask_mode(const char *mode)
+{
+    Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
+    Vmpool__RebalanceSet set = VMPOOL__REBALANCE_SET__INIT;
+    char word[32];
+    (void)snprintf(word, sizeof word, "%s", mode);
+    set.mode = word;
+    request.body_case = VMPOOL__ADMIN_REQUEST__BODY_REBALANCE_SET;
+    request.rebalance_set = &set;
+    return pool_ask(&pool, &request);
+}
+
+static void assert_mode(const char *mode, const char *set_by)
+{
+    const Vmpool__RebalanceMode *is = ask_mode("")->rebalance;
+    cr_assert(is);
+    cr_expect_str_eq(is->mode, mode);
+    cr_expect_str_eq(is->set_by, set_by);
+    cr_expect_str_eq(is->started_with, "recommend");
+    Vmpool__AdminRequest request = VMPOOL__ADMIN_REQUEST__INIT;
+    Vmpool__StatusGet get = VMPOOL__STATUS_GET__INIT;
+    request.body_case = VMPOOL__ADMIN_REQUEST__BODY_STATUS;
+    request.status = &get;
+    cr_expect_str_eq(pool_ask(&pool, &request)->status->rebalance, mode);
+}
+
+static void restart(void)
+{
+    pool_kill_controller(&pool);
+    pool_run(&pool, 100);
+    pool_start_controller(&pool);
+}
+
+Test(plans, the_mode_is_set_by_an_operator_and_kept)
+{
+    unsigned events = count_events("rebalance.mode");
+    cr_expect_null(ask_mode("on")->failure);
+    assert_mode("on", "admin");
+    cr_expect_eq(count_events("rebalance.mode"), events + 1);
+    restart();
+    assert_mode("on", "admin");
+    cr_expect_eq(rebalance_mode(pool.controller), REBALANCE_ON);
+    cr_expect_null(ask_mode("default")->failure);
+    assert_mode("recommend", "");
+    restart();
+    assert_mode("recommend", "");
+}
+
+Test(plans, a_mode_that_is_none_changes_nothing)
+{
+    cr_expect_null(ask_mode("on")->failure);
+    const Vmpool__AdminReply *reply = ask_mode("sometimes");
+    cr_assert(reply->failure);
+    cr_expect_eq(reply->failure->kind, ERROR_USAGE);
+    assert_mode("on", "admin");
+}
+
+Test(plans, a_mode_set_at_run_time_works_at_once)
+{
+    rebalance(REBALANCE_OFF, 50, 0);
+    uint64_t jobs = pool.controller->next_job;
+    pool_run(&pool, 300);
+    cr_expect_eq(pool.controller->next_job, jobs);
+    cr_expect_null(ask_mode("on")->failure);
+    cr_assert(pool_until(&pool, is_at_rest, NULL));
+    cr_expect_gt(pool.controller->next_job, jobs);
 }
 
 Test(plans, a_vm_that_was_moved_rests_for_the_cooldown)

@@ -278,8 +278,11 @@ Test(handover, a_target_nobody_connects_to_gives_up_waiting)
 {
     struct rig rig;
     rig_make(&rig);
-    rig.in.limits.stall_timeout_ms = 1;
+    rig.in.limits.stall_timeout_ms = 1; /* it may be prepared long before its turn comes */
+    rig.in.limits.timeout_ms = 300;
     rig_start_target(&rig);
+    int64_t begin_ms = clock_monotonic_ms();
     cr_assert(rig_wait_target(&rig, MIGRATION_TARGET_FAILED));
+    cr_assert_geq(clock_monotonic_ms() - begin_ms, 250);
     rig_free(&rig);
 }

@@ -220,6 +220,7 @@ Test(transfer, freeing_a_source_under_way_cancels_it)
     struct rig rig;
     rig_make(&rig);
     rig.out.limits.bandwidth_bps = 8000000; /* it would take 6 s */
+    rig.in.limits.timeout_ms = 5000;        /* where it had not even said hello */
     rig_start(&rig);
     migration_source_free(rig.source);
     rig.source = NULL;

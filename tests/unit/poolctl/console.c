@@ -147,6 +147,7 @@ Test(console, completion_knows_live_names)
     expect_offers("__complete job watch ''", "42\tweb\n", NULL);
     expect_offers("__complete vm ls -o ''", "yaml\t", NULL);
     expect_offers("__complete completion ''", "zsh\t", NULL);
+    expect_offers("__complete rebalance ''", "recommend\t", "n1");
     expect_offers("__complete image import x --kernel ''", ":files\n", NULL);
     fake_stop(fake);
 }

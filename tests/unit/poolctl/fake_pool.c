@@ -33,6 +33,8 @@ static Vmpool__MigrationPause pause_items = VMPOOL__MIGRATION_PAUSE__INIT;
 static Vmpool__MigrationRound round_list[2];
 static Vmpool__MigrationRound *rounds[] = {&round_list[0], &round_list[1]};
 static Vmpool__MigrationProgress migration = VMPOOL__MIGRATION_PROGRESS__INIT;
+static Vmpool__MigrationForecast forecast = VMPOOL__MIGRATION_FORECAST__INIT;
+static Vmpool__MigrationReview review = VMPOOL__MIGRATION_REVIEW__INIT;
 static Vmpool__HostVerdict verdict_list[2];
 static Vmpool__HostVerdict *verdicts[] = {&verdict_list[0], &verdict_list[1]};
 static Vmpool__Placement placement = VMPOOL__PLACEMENT__INIT;
@@ -45,6 +47,7 @@ static Vmpool__Event *events[] = {&event_list[0], &event_list[1]};
 static Vmpool__EventBatch event_batch = VMPOOL__EVENT_BATCH__INIT;
 static Vmpool__PoolStatus status = VMPOOL__POOL_STATUS__INIT;
 static char *status_warnings[] = {TEXT("node n2 is drained")};
+static Vmpool__RebalanceMode rebalance = VMPOOL__REBALANCE_MODE__INIT;
 static Vmpool__Token token = VMPOOL__TOKEN__INIT;
 static Vmpool__Text text = VMPOOL__TEXT__INIT;
 static Vmpool__ImageAccepted accepted = VMPOOL__IMAGE_ACCEPTED__INIT;
@@ -148,6 +151,18 @@ static void make_migration(void)
     migration.verified = true;
     migration.streams = 2;
     migration.encrypted = true;
+    forecast.bytes = 50000000;
+    forecast.duration_us = 1500000;
+    forecast.pause_us = 20000;
+    review.predicted = &forecast;
+    review.bytes = migration.wire_bytes;
+    review.bytes_error_permille = 119;
+    review.duration_us = 1620000;
+    review.duration_error_permille = -74;
+    review.pause_us = 19100;
+    review.pause_error_permille = 47;
+    review.engine_pause_us = 18500;
+    review.engine_pause_error_permille = -31;
 }
 
 static void make_vms(void)
@@ -181,6 +196,7 @@ static void make_vms(void)
     vm_list[0].net_rx_bps = 1500000;
     vm_list[0].net_tx_bps = 42000000;
     vm_list[0].last_migration = &migration;
+    vm_list[0].last_review = &review;
     vm_specs[0].n_disks = 1;
     vm_specs[0].disks = disks;
     vm_specs[0].n_labels = 1;
@@ -212,6 +228,7 @@ static void make_job(void)
     job.created_wall_ms = FAKE_NOW_MS - 90000;
     job.ended_wall_ms = FAKE_NOW_MS - 88000;
     job.migration = &migration;
+    job.review = &review;
     job.placement = &placement;
     job.steps_done = 5;
     job.steps_total = 5;
@@ -244,6 +261,15 @@ static void make_rest(void)
     status.nodes_total = 2;
     status.vms_running = 1;
     status.vms_total = 2;
+    status.migrations_streaming = 2;
+    status.migrations_waiting = 5;
+    status.migrations_pool_max = 16;
+    status.migrations_out_max = status.migrations_in_max = 1;
+    status.rebalance = rebalance.mode = TEXT("on");
+    rebalance.started_with = TEXT("recommend");
+    rebalance.set_by = TEXT("admin");
+    rebalance.set_wall_ms = FAKE_NOW_MS - HOUR_MS;
+    rebalance.job = 42;
     status.vcpus_total = 32;
     status.vcpus_reserved = 6;
     status.memory_total_mib = 131072;
@@ -312,6 +338,9 @@ void fake_pool_answer(const Vmpool__AdminRequest *request, Vmpool__AdminReply *r
     switch (request->body_case) {
     case VMPOOL__ADMIN_REQUEST__BODY_STATUS:
         REPLY(STATUS, status, &status);
+        break;
+    case VMPOOL__ADMIN_REQUEST__BODY_REBALANCE_SET:
+        REPLY(REBALANCE, rebalance, &rebalance);
         break;
     case VMPOOL__ADMIN_REQUEST__BODY_TOKEN_CREATE:
         REPLY(TOKEN, token, &token);

@@ -31,6 +31,11 @@ Test(output, tables)
     check("job ls", "job-ls.txt", 0);
     check("job show 42", "job-show.txt", 0);
     check("events", "events.txt", 0);
+    check("rebalance", "rebalance.txt", 0);
+    check("rebalance on -o json", "rebalance.json", 0);
+    struct run run = run_poolctl("rebalance maybe");
+    cr_expect_eq(run.status, ERROR_USAGE);
+    run_free(&run);
     fake_stop(fake);
 }
 
