@@ -286,6 +286,18 @@ static int hear_lacks(struct migration_source *source, const struct frame *frame
     return got;
 }
 
+/* Who says that he has all runs the guest, should the word of that have been lost; how long its
+ * steps took is lost with it. */
+static int hear_complete(struct migration_source *source, struct error *err)
+{
+    if (!source->postcopy || !source->gave_up)
+        return error_set(err, ERROR_FAILED, "the target has all before it runs");
+    if (!source->running)
+        source->running_ns = clock_monotonic_ns();
+    source->running = source->complete = true;
+    return 0;
+}
+
 int source_hear_postcopy(struct migration_source *source, const struct frame *frame,
                          const uint8_t *payload, struct error *err)
 {
@@ -296,10 +308,7 @@ int source_hear_postcopy(struct migration_source *source, const struct frame *fr
     case FRAME_LACKS:
         return hear_lacks(source, frame, payload, err);
     case FRAME_COMPLETE:
-        if (!source->postcopy || !source->running)
-            return error_set(err, ERROR_FAILED, "the target has all before it runs");
-        source->complete = true;
-        return 0;
+        return hear_complete(source, err);
     default:
         return error_set(err, ERROR_FAILED, "unexpected frame of type %u", frame->type);
     }

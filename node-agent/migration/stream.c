@@ -69,7 +69,7 @@
  *     DROPPED     answer to the last STALE; argument: how many pages are lacking
  *     LACKS       once all connections are there again: list of runs that are lacking; argument:
  *                 how many pages more are told by further frames of this type
- *     COMPLETE    nothing is lacking any more: the source is needed no longer
+ *     COMPLETE    the guest runs and nothing is lacking any more: the source is needed no longer
  *   on the first page connection, target -> source
  *     WANT        argument: a page somebody waits for
  *
