@@ -12,8 +12,11 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "lib"))
 import vmm  # noqa: E402
 
+import memory  # noqa: E402
+
 TICKS = os.sysconf("SC_CLK_TCK")
 READY_TIMEOUT_S = 120
+WARM_MORE = 512 << 20
 MODES = {"auto": 0, "precopy": 1, "postcopy": 2}
 COMPRESS = ("auto", "off", "lz4", "zstd")  # in the order of enum MigrationCompress
 CODECS = ("none", "lz4", "zstd", "delta", "fill")
@@ -37,6 +40,12 @@ def _last(fields, number):
     return fields.get(number, [0])[-1]
 
 
+def settle(options):
+    """The guest is ready, and runs a while; then the target's memory is to come from memory in use a moment before."""
+    time.sleep(options.settle_s)
+    memory.warm(options.fill + WARM_MORE)
+
+
 class PoolVmm:
     """pool-vmm to pool-vmm, by their control sockets."""
 
@@ -46,13 +55,13 @@ class PoolVmm:
 
     def migrate(self):
         options = self.options
-        memory = ["--memory", f"{options.memory >> 20}M", "--no-balloon", "--no-rng", "--epoch", 1]
+        words = ["--memory", f"{options.memory >> 20}M", "--no-balloon", "--no-rng", "--epoch", 1]
         port = vmm.free_port()
-        with vmm.Vmm(*memory, "--cmdline", options.cmdline, kernel=options.payload) as source, \
-                vmm.Vmm(*memory, kernel=options.payload, port=port) as target:
+        with vmm.Vmm(*words, "--cmdline", options.cmdline, kernel=options.payload) as source, \
+                vmm.Vmm(*words, kernel=options.payload, port=port) as target:
             console = source.attach()
             vmm.read_until(console, b"R", READY_TIMEOUT_S)
-            time.sleep(options.settle_s)
+            settle(options)
             limits = {"n1": options.downtime_ms, "n3": options.streams, "n40": MODES[options.mode]}
             if options.bandwidth:
                 limits["n2"] = options.bandwidth
@@ -148,7 +157,7 @@ class Qemu:
         options, port = self.options, vmm.free_port()
         source, target = Qmp(f"{folder}/source.qmp"), Qmp(f"{folder}/target.qmp")
         wait_ready(f"{folder}/source.serial")
-        time.sleep(options.settle_s)
+        settle(options)
         capabilities = [{"capability": "multifd", "state": bool(self.channels)},
                         {"capability": "auto-converge", "state": self.auto_converge}]
         bandwidth = options.bandwidth // 8 if options.bandwidth else self.UNLIMITED
@@ -162,8 +171,8 @@ class Qemu:
         end = time.monotonic() + options.timeout_s
         while True:
             info = source.ask("query-migrate")
-            if info["status"] in ("completed", "failed", "cancelled"):
-                break
+            if info["status"] in ("failed", "cancelled") or info["status"] == "completed" and info["total-time"]:
+                break  # it says "completed" a moment before it has its figures
             if time.monotonic() > end:
                 source.ask("migrate_cancel")
                 return Figures(failed=f"not ended after {options.timeout_s:.0f} s and "

@@ -190,14 +190,16 @@ static void compact(struct channel *channel)
     channel->in_start = 0;
 }
 
-int channel_need(struct channel *channel, size_t bytes, bool exactly, struct error *err)
+int channel_need(struct channel *channel, size_t bytes, size_t ahead, struct error *err)
 {
     if (bytes > CHANNEL_IN_BYTES)
         return error_set(err, ERROR_FAILED, "%zu bytes at once are too many", bytes);
-    if (channel->in_start + bytes > CHANNEL_IN_BYTES || channel->in_start == channel->in_end)
+    if (channel->in_start + bytes + ahead > CHANNEL_IN_BYTES ||
+        channel->in_start == channel->in_end)
         compact(channel);
+    size_t end = channel->in_start + bytes + ahead;
+    end = end < CHANNEL_IN_BYTES ? end : CHANNEL_IN_BYTES;
     while (channel->in_end - channel->in_start < bytes) {
-        size_t end = exactly ? channel->in_start + bytes : CHANNEL_IN_BYTES;
         struct iovec part = {channel->in + channel->in_end, end - channel->in_end};
         ssize_t done = receive(channel, &part, 1);
         if (done > 0) {
@@ -242,11 +244,9 @@ int channel_queue(struct channel *channel, const struct frame *frame, const void
     uint8_t *at = channel->out + channel->out_end;
     stream_put_frame(at, frame);
     if (channel->seal) {
-        if (seal_begin(channel->seal, at, err) < 0 ||
-            (frame->length && seal_update(channel->seal, payload, frame->length,
-                                          at + STREAM_HEADER_BYTES, err) < 0) ||
-            seal_end(channel->seal, at + STREAM_HEADER_BYTES + frame->length, err) < 0)
-            return -1;
+        seal_begin(channel->seal, at);
+        seal_update(channel->seal, payload, frame->length, at + STREAM_HEADER_BYTES);
+        seal_end(channel->seal, at + STREAM_HEADER_BYTES + frame->length);
         channel->out_end += STREAM_TAG_BYTES;
     } else if (frame->length) {
         memcpy(at + STREAM_HEADER_BYTES, payload, frame->length);
@@ -302,11 +302,12 @@ int channel_next(struct channel *channel, enum stream_path path, struct frame *f
     if (have < whole)
         return 0;
     uint8_t *body = at + STREAM_HEADER_BYTES;
-    if (channel->open &&
-        (seal_begin(channel->open, at, err) < 0 ||
-         (frame->length && seal_update(channel->open, body, frame->length, body, err) < 0) ||
-         seal_open_end(channel->open, body + frame->length, err) < 0))
-        return -1;
+    if (channel->open) {
+        seal_begin(channel->open, at);
+        seal_update(channel->open, body, frame->length, body);
+        if (seal_open_end(channel->open, body + frame->length, err) < 0)
+            return -1;
+    }
     channel->in_start += whole;
     *payload = body;
     return 1;

@@ -52,9 +52,9 @@ int channel_wait(int fd, short events, int stop_fd, int64_t deadline_ns, struct 
 int channel_write(struct channel *channel, struct iovec *parts, size_t count, struct error *err);
 /* Reads straight into @parts; waits as long as it takes. */
 int channel_read(struct channel *channel, struct iovec *parts, size_t count, struct error *err);
-/* Waits until @bytes are unread in @in. Reads no further than that if @exactly. 1, or 0 where the
+/* Waits until @bytes are unread in @in, and reads at most @ahead more with them. 1, or 0 where the
  * peer closed before the first of them, or -1. */
-int channel_need(struct channel *channel, size_t bytes, bool exactly, struct error *err);
+int channel_need(struct channel *channel, size_t bytes, size_t ahead, struct error *err);
 
 /* Puts a frame into the out queue, sealed. */
 int channel_queue(struct channel *channel, const struct frame *frame, const void *payload,

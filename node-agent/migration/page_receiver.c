@@ -39,17 +39,15 @@ static void put_zeros(struct page_receiver *receiver, const struct run *runs, un
 
 /* The ciphertext is in the in buffer: it is opened straight into RAM. A tag that is wrong in the
  * end fails the migration, and RAM with it. */
-static int put_sealed(struct page_inlet *inlet, const uint8_t *data, const struct run *runs,
-                      unsigned count, struct error *err)
+static void put_sealed(struct page_inlet *inlet, const uint8_t *data, const struct run *runs,
+                       unsigned count)
 {
     uint8_t *ram = inlet->receiver->guest->ram;
     for (unsigned i = 0; i < count; i++) {
         size_t size = runs[i].count * PAGE_BYTES;
-        if (seal_update(inlet->channel.open, data, size, ram + runs[i].first * PAGE_BYTES, err) < 0)
-            return -1;
+        seal_update(inlet->channel.open, data, size, ram + runs[i].first * PAGE_BYTES);
         data += size;
     }
-    return 0;
 }
 
 static int put_plain(struct page_inlet *inlet, const struct run *runs, unsigned count,
@@ -105,11 +103,10 @@ static int put_encoded(struct page_inlet *inlet, const struct frame *frame,
             inlet->encoded = malloc(STREAM_PAYLOAD_MAX);
         if (!inlet->encoded)
             return error_set(err, ERROR_FAILED, "out of memory for an encoded frame");
-        if (seal_update(channel->open, sealed_data, size, inlet->encoded, err) < 0)
-            return -1;
+        seal_update(channel->open, sealed_data, size, inlet->encoded);
         data = inlet->encoded;
     } else {
-        if (channel_need(channel, size, true, err) <= 0)
+        if (channel_need(channel, size, 0, err) <= 0)
             return -1;
         data = channel->in + channel->in_start;
         channel->in_start += size;
@@ -134,9 +131,10 @@ static int take_bounced(struct page_inlet *inlet, const struct frame *frame, con
         own[i] = (struct run){.first = first, .count = runs[i].count};
     if (frame->codec != CODEC_NONE)
         return put_encoded(inlet, frame, sealed_data, own, pages, inlet->bounce, err);
-    if (sealed_data)
-        return seal_update(inlet->channel.open, sealed_data, pages * PAGE_BYTES, inlet->bounce,
-                           err);
+    if (sealed_data) {
+        seal_update(inlet->channel.open, sealed_data, pages * PAGE_BYTES, inlet->bounce);
+        return 0;
+    }
     struct iovec part = {inlet->bounce, pages * PAGE_BYTES};
     return channel_read(&inlet->channel, &part, 1, err);
 }
@@ -164,8 +162,10 @@ static int take_pages(struct page_inlet *inlet, const struct frame *frame, const
         return take_bounced(inlet, frame, runs, pages, sealed_data, err);
     if (frame->codec != CODEC_NONE)
         return put_encoded(inlet, frame, sealed_data, runs, pages, receiver->guest->ram, err);
-    return sealed_data ? put_sealed(inlet, sealed_data, runs, frame->runs, err)
-                       : put_plain(inlet, runs, frame->runs, err);
+    if (!sealed_data)
+        return put_plain(inlet, runs, frame->runs, err);
+    put_sealed(inlet, sealed_data, runs, frame->runs);
+    return 0;
 }
 
 static int end_round(struct page_inlet *inlet, const struct frame *frame, struct error *err)
@@ -183,15 +183,15 @@ static int take_sealed(struct page_inlet *inlet, const struct frame *frame, stru
 {
     struct channel *channel = &inlet->channel;
     size_t whole = STREAM_HEADER_BYTES + frame->length + STREAM_TAG_BYTES;
-    if (channel_need(channel, whole, false, err) <= 0)
+    /* With the next header, but no more: what is read is opened while it is in the cache. */
+    if (channel_need(channel, whole, STREAM_HEADER_BYTES, err) <= 0)
         return -1;
     const uint8_t *at = channel->in + channel->in_start;
     const uint8_t *body = at + STREAM_HEADER_BYTES;
     uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES];
     size_t table_bytes = frame->runs * STREAM_RUN_BYTES;
-    if (seal_begin(channel->open, at, err) < 0 ||
-        (table_bytes && seal_update(channel->open, body, table_bytes, table, err) < 0))
-        return -1;
+    seal_begin(channel->open, at);
+    seal_update(channel->open, body, table_bytes, table);
     if (frame->runs && take_pages(inlet, frame, table, body + table_bytes, err) < 0)
         return -1;
     if (seal_open_end(channel->open, body + frame->length, err) < 0)
@@ -206,7 +206,7 @@ static int take_plain(struct page_inlet *inlet, const struct frame *frame, struc
 {
     struct channel *channel = &inlet->channel;
     size_t head = STREAM_HEADER_BYTES + frame->runs * STREAM_RUN_BYTES;
-    if (channel_need(channel, head, true, err) <= 0)
+    if (channel_need(channel, head, 0, err) <= 0)
         return -1;
     uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES]; /* what follows may move the buffer */
     memcpy(table, channel->in + channel->in_start + STREAM_HEADER_BYTES,
@@ -224,7 +224,7 @@ static int take_frame(struct page_inlet *inlet, struct error *err)
 {
     struct channel *channel = &inlet->channel;
     bool sealed = channel->open != NULL;
-    int got = channel_need(channel, STREAM_HEADER_BYTES, !sealed, err);
+    int got = channel_need(channel, STREAM_HEADER_BYTES, 0, err);
     if (got <= 0)
         return got;
     struct frame frame;

@@ -47,19 +47,13 @@ static int send_sealed(struct page_stream *stream, const struct frame *frame,
     size_t table = frame->runs * STREAM_RUN_BYTES;
     uint8_t *at = own->sealed;
     memcpy(at, own->head, STREAM_HEADER_BYTES);
-    if (seal_begin(seal, at, err) < 0)
-        return -1;
+    seal_begin(seal, at);
     at += STREAM_HEADER_BYTES;
-    if (table && seal_update(seal, own->head + STREAM_HEADER_BYTES, table, at, err) < 0)
-        return -1;
+    seal_update(seal, own->head + STREAM_HEADER_BYTES, table, at);
     at += table;
-    for (size_t i = 0; i < count; i++) {
-        if (seal_update(seal, body[i].iov_base, body[i].iov_len, at, err) < 0)
-            return -1;
-        at += body[i].iov_len;
-    }
-    if (seal_end(seal, at, err) < 0)
-        return -1;
+    for (size_t i = 0; i < count; at += body[i++].iov_len)
+        seal_update(seal, body[i].iov_base, body[i].iov_len, at);
+    seal_end(seal, at);
     at += STREAM_TAG_BYTES;
     struct iovec part = {own->sealed, (size_t)(at - own->sealed)};
     return channel_write(&stream->channel, &part, 1, err);

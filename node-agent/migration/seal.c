@@ -1,5 +1,6 @@
 #include "node-agent/migration/seal.h"
 
+#include <intel-ipsec-mb.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -10,10 +11,18 @@
 #include <string.h>
 
 #define GCM_NONCE_BYTES 12
+#define VECTOR_BYTES    64u /* the widest register: keys are loaded by it */
+
+struct seal_cipher {
+    IMB_MGR *manager; /* only its table of functions is used, which threads may share */
+};
 
 struct seal {
-    EVP_CIPHER_CTX *context;
+    struct gcm_key_data key;
+    struct gcm_context_data context;
+    IMB_MGR *manager;
     uint64_t frame; /* number of the next one */
+    enum seal_use use;
 };
 
 static int crypto_error(struct error *err, const char *what)
@@ -85,9 +94,35 @@ int seal_random(void *out, size_t size, struct error *err)
     return RAND_bytes(out, (int)size) == 1 ? 0 : crypto_error(err, "make random bytes");
 }
 
-struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], const uint8_t source_nonce[],
-                      const uint8_t target_nonce[], unsigned index, enum seal_direction direction,
-                      enum seal_use use, struct error *err)
+struct seal_cipher *seal_cipher_new(struct error *err)
+{
+    struct seal_cipher *cipher = calloc(1, sizeof(*cipher));
+    IMB_MGR *manager = cipher ? alloc_mb_mgr(0) : NULL;
+    IMB_ARCH arch = IMB_ARCH_NONE;
+    if (manager)
+        init_mb_mgr_auto(manager, &arch);
+    if (arch == IMB_ARCH_NONE) {
+        error_set(err, ERROR_FAILED, "this processor cannot do AES-256-GCM: %s",
+                  manager ? imb_get_strerror(imb_get_errno(manager)) : "out of memory");
+        free_mb_mgr(manager);
+        free(cipher);
+        return NULL;
+    }
+    cipher->manager = manager;
+    return cipher;
+}
+
+void seal_cipher_free(struct seal_cipher *cipher)
+{
+    if (!cipher)
+        return;
+    free_mb_mgr(cipher->manager);
+    free(cipher);
+}
+
+struct seal *seal_new(const struct seal_cipher *cipher, const uint8_t key[SEAL_KEY_BYTES],
+                      const uint8_t source_nonce[], const uint8_t target_nonce[], unsigned index,
+                      enum seal_direction direction, enum seal_use use, struct error *err)
 {
     uint8_t salt[2 * STREAM_NONCE_BYTES], info[15] = "vmpool stream", own[SEAL_KEY_BYTES];
     memcpy(salt, source_nonce, STREAM_NONCE_BYTES);
@@ -96,16 +131,15 @@ struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], const uint8_t source_no
     info[14] = (uint8_t)direction;
     if (derive(key, salt, sizeof(salt), info, sizeof(info), own, err) < 0)
         return NULL;
-    struct seal *seal = calloc(1, sizeof(*seal));
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    if (!seal || !context ||
-        EVP_CipherInit_ex(context, EVP_aes_256_gcm(), NULL, own, NULL, use == SEAL_ENCRYPT) != 1) {
-        crypto_error(err, "start AES-256-GCM");
-        EVP_CIPHER_CTX_free(context);
-        free(seal);
-        seal = NULL;
+    size_t size = (sizeof(struct seal) + VECTOR_BYTES - 1) / VECTOR_BYTES * VECTOR_BYTES;
+    struct seal *seal = aligned_alloc(VECTOR_BYTES, size);
+    if (seal) {
+        memset(seal, 0, sizeof(*seal));
+        seal->manager = cipher->manager;
+        seal->use = use;
+        IMB_AES256_GCM_PRE(seal->manager, own, &seal->key);
     } else {
-        seal->context = context;
+        error_set(err, ERROR_FAILED, "out of memory for a key");
     }
     OPENSSL_cleanse(own, sizeof(own));
     return seal;
@@ -115,48 +149,39 @@ void seal_free(struct seal *seal)
 {
     if (!seal)
         return;
-    EVP_CIPHER_CTX_free(seal->context);
+    OPENSSL_cleanse(seal, sizeof(*seal));
     free(seal);
 }
 
-int seal_begin(struct seal *seal, const uint8_t header[STREAM_HEADER_BYTES], struct error *err)
+void seal_begin(struct seal *seal, const uint8_t header[STREAM_HEADER_BYTES])
 {
     uint8_t nonce[GCM_NONCE_BYTES] = {0};
-    int size = 0;
     for (unsigned i = 0; i < 8; i++)
         nonce[i] = (uint8_t)(seal->frame >> (8 * i));
     seal->frame++;
-    if (EVP_CipherInit_ex(seal->context, NULL, NULL, NULL, nonce, -1) != 1 ||
-        EVP_CipherUpdate(seal->context, NULL, &size, header, STREAM_HEADER_BYTES) != 1)
-        return crypto_error(err, "begin a frame");
-    return 0;
+    IMB_AES256_GCM_INIT(seal->manager, &seal->key, &seal->context, nonce, header,
+                        STREAM_HEADER_BYTES);
 }
 
-int seal_update(struct seal *seal, const void *in, size_t size, void *out, struct error *err)
+void seal_update(struct seal *seal, const void *in, size_t size, void *out)
 {
-    int made = 0;
-    if (EVP_CipherUpdate(seal->context, out, &made, in, (int)size) != 1 || (size_t)made != size)
-        return crypto_error(err, "work on a frame");
-    return 0;
+    if (seal->use == SEAL_ENCRYPT)
+        IMB_AES256_GCM_ENC_UPDATE(seal->manager, &seal->key, &seal->context, out, in, size);
+    else
+        IMB_AES256_GCM_DEC_UPDATE(seal->manager, &seal->key, &seal->context, out, in, size);
 }
 
-int seal_end(struct seal *seal, uint8_t tag[STREAM_TAG_BYTES], struct error *err)
+void seal_end(struct seal *seal, uint8_t tag[STREAM_TAG_BYTES])
 {
-    int made = 0;
-    uint8_t none[16];
-    if (EVP_CipherFinal_ex(seal->context, none, &made) != 1 ||
-        EVP_CIPHER_CTX_ctrl(seal->context, EVP_CTRL_GCM_GET_TAG, STREAM_TAG_BYTES, tag) != 1)
-        return crypto_error(err, "end a frame");
-    return 0;
+    IMB_AES256_GCM_ENC_FINALIZE(seal->manager, &seal->key, &seal->context, tag, STREAM_TAG_BYTES);
 }
 
 int seal_open_end(struct seal *seal, const uint8_t tag[STREAM_TAG_BYTES], struct error *err)
 {
-    int made = 0;
-    uint8_t none[16], expected[STREAM_TAG_BYTES];
-    memcpy(expected, tag, sizeof(expected));
-    if (EVP_CIPHER_CTX_ctrl(seal->context, EVP_CTRL_GCM_SET_TAG, STREAM_TAG_BYTES, expected) != 1 ||
-        EVP_CipherFinal_ex(seal->context, none, &made) != 1)
+    uint8_t expected[STREAM_TAG_BYTES];
+    IMB_AES256_GCM_DEC_FINALIZE(seal->manager, &seal->key, &seal->context, expected,
+                                sizeof(expected));
+    if (seal_compare(expected, tag, sizeof(expected)) != 0)
         return error_set(err, ERROR_FAILED, "a frame of the migration was tampered with");
     return 0;
 }

@@ -24,19 +24,26 @@ int seal_mac(const uint8_t key[SEAL_KEY_BYTES], const void *first, size_t first_
 int seal_compare(const void *a, const void *b, size_t size);
 int seal_random(void *out, size_t size, struct error *err);
 
+/* The processor's way to do AES-GCM; one serves all connections and threads of a migration. NULL
+ * with an error where it has none. */
+struct seal_cipher;
+struct seal_cipher *seal_cipher_new(struct error *err);
+void seal_cipher_free(struct seal_cipher *cipher);
+
 struct seal; /* one direction of one connection */
 
 enum seal_direction { SEAL_TO_TARGET = 0, SEAL_TO_SOURCE = 1 };
 enum seal_use { SEAL_ENCRYPT, SEAL_DECRYPT };
 
-struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], const uint8_t source_nonce[],
-                      const uint8_t target_nonce[], unsigned index, enum seal_direction direction,
-                      enum seal_use use, struct error *err);
+/* @cipher outlives it. */
+struct seal *seal_new(const struct seal_cipher *cipher, const uint8_t key[SEAL_KEY_BYTES],
+                      const uint8_t source_nonce[], const uint8_t target_nonce[], unsigned index,
+                      enum seal_direction direction, enum seal_use use, struct error *err);
 void seal_free(struct seal *seal);
 
 /* One frame: begin with its header, then any pieces of payload, then the tag. What
  * seal_update() gave out of a decryption counts only once seal_open_end() returned 0. */
-int seal_begin(struct seal *seal, const uint8_t header[STREAM_HEADER_BYTES], struct error *err);
-int seal_update(struct seal *seal, const void *in, size_t size, void *out, struct error *err);
-int seal_end(struct seal *seal, uint8_t tag[STREAM_TAG_BYTES], struct error *err);
+void seal_begin(struct seal *seal, const uint8_t header[STREAM_HEADER_BYTES]);
+void seal_update(struct seal *seal, const void *in, size_t size, void *out);
+void seal_end(struct seal *seal, uint8_t tag[STREAM_TAG_BYTES]);
 int seal_open_end(struct seal *seal, const uint8_t tag[STREAM_TAG_BYTES], struct error *err);

@@ -91,12 +91,26 @@ Test(pacer, holds_the_rate)
 
 /* ---------------------------------------------------------------- seals */
 
+static struct seal_cipher *cipher;
+
+static void make_cipher(void)
+{
+    struct error err = ERROR_INIT;
+    cipher = seal_cipher_new(&err);
+    cr_assert(cipher, "%s", err.text);
+}
+
+static void free_cipher(void)
+{
+    seal_cipher_free(cipher);
+}
+
 static struct seal *make_seal(unsigned index, enum seal_direction direction, enum seal_use use)
 {
     uint8_t key[SEAL_KEY_BYTES] = {1}, source[STREAM_NONCE_BYTES] = {2},
             target[STREAM_NONCE_BYTES] = {3};
     struct error err = ERROR_INIT;
-    struct seal *seal = seal_new(key, source, target, index, direction, use, &err);
+    struct seal *seal = seal_new(cipher, key, source, target, index, direction, use, &err);
     cr_assert(seal, "%s", err.text);
     return seal;
 }
@@ -104,19 +118,60 @@ static struct seal *make_seal(unsigned index, enum seal_direction direction, enu
 static void close_frame(struct seal *seal, const uint8_t header[16], const char text[8],
                         uint8_t out[8], uint8_t tag[16])
 {
-    struct error err = ERROR_INIT;
-    cr_assert_eq(seal_begin(seal, header, &err), 0);
-    cr_assert_eq(seal_update(seal, text, 8, out, &err), 0);
-    cr_assert_eq(seal_end(seal, tag, &err), 0);
+    seal_begin(seal, header);
+    seal_update(seal, text, 8, out);
+    seal_end(seal, tag);
 }
 
 static int open_frame(struct seal *seal, const uint8_t header[16], const uint8_t in[8],
                       const uint8_t tag[16], char text[8])
 {
     struct error err = ERROR_INIT;
-    cr_assert_eq(seal_begin(seal, header, &err), 0);
-    cr_assert_eq(seal_update(seal, in, 8, text, &err), 0);
+    seal_begin(seal, header);
+    seal_update(seal, in, 8, text);
     return seal_open_end(seal, tag, &err);
+}
+
+TestSuite(seal, .init = make_cipher, .fini = free_cipher);
+
+/* How the payload is cut into pieces is not part of the format. */
+Test(seal, pieces_of_any_size_make_the_same_frame)
+{
+    enum { BYTES = 10000 };
+    static const size_t cuts[] = {1, 15, 16, 17, 4096, 9000, BYTES};
+    struct error err = ERROR_INIT;
+    uint8_t header[16] = {7}, tag[16], whole_tag[16];
+    uint8_t *text = malloc(BYTES), *whole = malloc(BYTES), *out = malloc(BYTES);
+    cr_assert(text && whole && out);
+    for (size_t i = 0; i < BYTES; i++)
+        text[i] = (uint8_t)(i * 31);
+    struct seal *seal = make_seal(1, SEAL_TO_TARGET, SEAL_ENCRYPT);
+    seal_begin(seal, header);
+    seal_update(seal, text, BYTES, whole);
+    seal_end(seal, whole_tag);
+    seal_free(seal);
+    for (size_t c = 0; c < sizeof(cuts) / sizeof(cuts[0]); c++) {
+        seal = make_seal(1, SEAL_TO_TARGET, SEAL_ENCRYPT);
+        seal_begin(seal, header);
+        for (size_t at = 0, size; at < BYTES; at += size) {
+            size = BYTES - at < cuts[c] ? BYTES - at : cuts[c];
+            seal_update(seal, text + at, size, out + at);
+        }
+        seal_end(seal, tag);
+        seal_free(seal);
+        cr_assert_eq(memcmp(out, whole, BYTES), 0, "pieces of %zu", cuts[c]);
+        cr_assert_eq(memcmp(tag, whole_tag, sizeof(tag)), 0, "pieces of %zu", cuts[c]);
+        struct seal *open = make_seal(1, SEAL_TO_TARGET, SEAL_DECRYPT);
+        seal_begin(open, header);
+        seal_update(open, out, 5, out);
+        seal_update(open, out + 5, BYTES - 5, out + 5);
+        cr_assert_eq(seal_open_end(open, tag, &err), 0, "%s", err.text);
+        cr_assert_eq(memcmp(out, text, BYTES), 0);
+        seal_free(open);
+    }
+    free(text);
+    free(whole);
+    free(out);
 }
 
 Test(seal, opens_what_was_sealed_in_order_and_nothing_else)
