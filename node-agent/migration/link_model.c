@@ -16,8 +16,9 @@ void link_model_note(struct link_model *model, uint64_t bytes, uint64_t us)
     if (tells_rate) {
         uint64_t floor_us = us / RATE_FLOOR + 1;
         uint64_t left_us = us > model->latency_us ? us - model->latency_us : 0;
-        model->rate =
-            mean(model->rate, bytes * 1000000 / (left_us > floor_us ? left_us : floor_us));
+        uint64_t rate = bytes * 1000000 / (left_us > floor_us ? left_us : floor_us);
+        model->rate = model->rough ? rate : mean(model->rate, rate);
+        model->rough = false;
     } else {
         uint64_t rest_us = model->rate && us > transfer_us ? us - transfer_us : us;
         model->latency_us = mean(model->latency_us, rest_us);

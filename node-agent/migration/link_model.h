@@ -13,6 +13,7 @@
 struct link_model {
     uint64_t rate;       /* bytes a second; 0: not known */
     uint64_t latency_us; /* of a round, its bytes left out */
+    bool rough;          /* the rate is of memory that was new to the target: the next one counts */
 };
 
 /* A round of @bytes on the wire took @us (> 0) until the target had it. */

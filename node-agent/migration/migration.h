@@ -37,7 +37,7 @@
 
 /* Defaults that stand for 0 in struct migration_limits. */
 #define MIGRATION_DEFAULT_DOWNTIME_MS 100
-#define MIGRATION_DEFAULT_STREAMS     2
+#define MIGRATION_DEFAULT_STREAMS     8
 #define MIGRATION_DEFAULT_TIMEOUT_MS  3600000 /* of the whole: one hour */
 #define MIGRATION_DEFAULT_STALL_MS    60000   /* without any progress */
 

@@ -37,6 +37,7 @@ static void destroy(struct migration_source *source)
     close_fd(&source->wake_fd);
     close_fd(&source->stop_fd);
     free(source->bitmap);
+    free(source->rest);
     free(source->state);
     free(source->told);
     supply_destroy(&source->supply);

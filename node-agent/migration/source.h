@@ -29,6 +29,7 @@ struct migration_source {
     struct channel control;
     struct page_sender sender;
     uint64_t *bitmap; /* of the round */
+    uint64_t *rest;   /* dirty pages that a round leaves out; NULL: none */
     uint8_t *state;   /* of the machine, between save and its sending */
     size_t state_size;
     uint64_t rtt_us;

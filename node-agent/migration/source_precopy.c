@@ -6,7 +6,14 @@
 #include "node-agent/migration/source_postcopy.h"
 #include "node-agent/migration/source_steps.h"
 
-#define FIXED_US 2000u /* first guess of a pause without its pages */
+#define FIXED_US 1000u /* of a pause: what is not measured before, such as stopping the vCPUs */
+
+/* A pause whose pages take so long is worth knowing better: the first round was slower than the
+ * last will be, since the target touched its memory for the first time. */
+#define PROBE_WORTH_US 5000u
+#define PROBE_US       8000u
+#define PROBE_MIN      512u /* pages */
+#define PROBE_MAX      4096u
 
 enum step source_step_connect(struct migration_source *source, struct error *err)
 {
@@ -68,6 +75,21 @@ static uint64_t fixed_us(const struct migration_source *source)
     return FIXED_US + source->link.latency_us + source->rehearsed_us + 2 * source->rtt_us;
 }
 
+static uint64_t pages_us(const struct migration_source *source)
+{
+    uint64_t rate = source->link.rate;
+    return rate ? source->remaining * PAGE_BYTES * 1000000 / rate : 0;
+}
+
+enum step source_step_probe(struct migration_source *source, struct error *err)
+{
+    uint64_t pages = source->link.rate * PROBE_US / 1000000 / PAGE_BYTES;
+    pages = pages < PROBE_MIN ? PROBE_MIN : pages;
+    if (source_limit_round(source, pages < PROBE_MAX ? pages : PROBE_MAX, err) < 0)
+        return STEP_FAIL;
+    return STEP_ROUND;
+}
+
 static int slow_down(struct migration_source *source, uint32_t percent, struct error *err)
 {
     if (percent == source->throttle_percent)
@@ -110,7 +132,7 @@ enum step source_step_decide(struct migration_source *source, struct error *err)
         return STEP_FAIL;
     switch (output.choice) {
     case POLICY_PAUSE:
-        return STEP_PAUSE;
+        return source->link.rough && pages_us(source) >= PROBE_WORTH_US ? STEP_PROBE : STEP_PAUSE;
     case POLICY_POSTCOPY:
         return STEP_DROP;
     case POLICY_CONTINUE:

@@ -1,4 +1,5 @@
 /* source_round.c: a round of pages at the source: begun, counted, and what it tells reported. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -38,6 +39,36 @@ void source_begin_round(struct migration_source *source)
                                .clear = !source->paused,
                                .first = source->round == 1};
     page_sender_begin_round(&source->sender, &round);
+}
+
+int source_limit_round(struct migration_source *source, uint64_t pages, struct error *err)
+{
+    uint64_t words = bitmap_words(source->guest.ram_bytes / PAGE_BYTES);
+    source->rest = calloc(words, sizeof(*source->rest));
+    if (!source->rest)
+        return error_set(err, ERROR_FAILED, "out of memory for a page bitmap");
+    for (uint64_t word = 0; word < words; word++) {
+        uint64_t count = (uint64_t)__builtin_popcountll(source->bitmap[word]);
+        if (count > pages) {
+            source->rest[word] = source->bitmap[word];
+            source->bitmap[word] = pages = 0;
+        }
+        pages -= source->bitmap[word] ? count : 0;
+    }
+    return 0;
+}
+
+/* Takes back what the round left out; returns how many pages that is. */
+static uint64_t collect_rest(struct migration_source *source)
+{
+    uint64_t words = bitmap_words(source->guest.ram_bytes / PAGE_BYTES), pages = 0;
+    for (uint64_t word = 0; source->rest && word < words; word++) {
+        pages += (uint64_t)__builtin_popcountll(source->rest[word]);
+        source->bitmap[word] |= source->rest[word];
+    }
+    free(source->rest);
+    source->rest = NULL;
+    return pages;
 }
 
 /* How the pages of the round were encoded. */
@@ -81,12 +112,14 @@ int source_end_round(struct migration_source *source, struct error *err)
     if (source->guest.ops->dirty_sync(source->guest.self, source->bitmap, err) < 0)
         return error_wrap(err, "cannot read the dirty log");
     hot_collect(source);
-    round.dirtied_pages = bitmap_count(source->bitmap, pages);
-    source->remaining = round.dirtied_pages;
+    uint64_t left_out = collect_rest(source);
+    source->remaining = bitmap_count(source->bitmap, pages);
+    round.dirtied_pages = source->remaining - left_out;
     source->round_sent += round.pages_sent;
     source->round_zero += round.pages_zero;
     /* Of pages, not of what they were encoded to: dirty memory is counted in pages, too. */
     link_model_note(&source->link, round.page_bytes, us);
+    source->link.rough = source->round == 1;
     report_add_round(&source->report, &round);
     struct migration_progress *progress = report_edit(&source->report);
     uint64_t dirty = round.dirtied_pages * 1000000 / us;

@@ -7,6 +7,7 @@
  *                 +----------- RETRACT <--------+                    v  |          |
  *                                                 link lost: RECONNECT <---- SERVE-+
  *
+ * Before the first pause DECIDE may go to PROBE, a small round, and be back.
  * Post-copy goes by DROP before the pause, and by SERVE after the handover: see source_postcopy.c.
  *
  * Every step may fail, and cancel is heard in every step before GIVE_UP: then the guest runs on
@@ -25,12 +26,12 @@
 static const struct {
     enum step (*take)(struct migration_source *source, struct error *err);
 } steps[] = {
-    [STEP_CONNECT] = {source_step_connect},     [STEP_ROUND] = {source_step_round},
-    [STEP_DECIDE] = {source_step_decide},       [STEP_PAUSE] = {source_step_pause},
-    [STEP_LAST] = {source_step_last},           [STEP_RETRACT] = {source_step_retract},
-    [STEP_GIVE_UP] = {source_step_give_up},     [STEP_HANDOVER] = {source_step_handover},
-    [STEP_DROP] = {source_step_drop},           [STEP_SERVE] = {source_step_serve},
-    [STEP_RECONNECT] = {source_step_reconnect},
+    [STEP_CONNECT] = {source_step_connect},   [STEP_ROUND] = {source_step_round},
+    [STEP_DECIDE] = {source_step_decide},     [STEP_PROBE] = {source_step_probe},
+    [STEP_PAUSE] = {source_step_pause},       [STEP_LAST] = {source_step_last},
+    [STEP_RETRACT] = {source_step_retract},   [STEP_GIVE_UP] = {source_step_give_up},
+    [STEP_HANDOVER] = {source_step_handover}, [STEP_DROP] = {source_step_drop},
+    [STEP_SERVE] = {source_step_serve},       [STEP_RECONNECT] = {source_step_reconnect},
 };
 
 /* The guest runs at the source: at once, then the target is told. */

@@ -10,6 +10,7 @@ enum step {
     STEP_CONNECT,
     STEP_ROUND,
     STEP_DECIDE,
+    STEP_PROBE,
     STEP_PAUSE,
     STEP_LAST,
     STEP_RETRACT,
@@ -27,6 +28,8 @@ enum step {
 enum step source_step_connect(struct migration_source *source, struct error *err);
 enum step source_step_round(struct migration_source *source, struct error *err);
 enum step source_step_decide(struct migration_source *source, struct error *err);
+/* A small round, before a pause of which only the first round tells how fast it will be. */
+enum step source_step_probe(struct migration_source *source, struct error *err);
 
 /* ---- source_pause.c */
 
@@ -49,6 +52,8 @@ enum step source_step_reconnect(struct migration_source *source, struct error *e
 
 /* Sets the page streams to source->bitmap. */
 void source_begin_round(struct migration_source *source);
+/* Leaves all but the first @pages of source->bitmap to a later round. */
+int source_limit_round(struct migration_source *source, uint64_t pages, struct error *err);
 /* Its statistics so far. */
 struct migration_round source_count_round(struct migration_source *source);
 /* The round is with the target: reports it and collects what was dirtied meanwhile. */

@@ -55,6 +55,18 @@ Test(link_model, a_link_that_becomes_slow_or_fast_is_noticed_within_a_few_rounds
     expect_near(model.rate, 100 * MB, "fast");
 }
 
+Test(link_model, a_rough_rate_is_replaced_by_the_next_one)
+{
+    struct link_model model = {0};
+    send_over(&model, 200 * MB, 500, 100 * MB);
+    model.rough = true;
+    send_over(&model, 16384, 500, 100 * MB); /* tells nothing of the rate */
+    cr_assert(model.rough);
+    send_over(&model, 8 * MB, 500, 400 * MB);
+    expect_near(model.rate, 400 * MB, "rate");
+    cr_assert_not(model.rough);
+}
+
 Test(link_model, it_knows_nothing_before_the_first_round_of_some_size)
 {
     struct link_model model = {0};
