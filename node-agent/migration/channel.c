@@ -17,6 +17,7 @@
 #define SOCKET_PIECES    1024u /* UIO_MAXIOV */
 #define KEEPALIVE_IDLE_S 10
 #define KEEPALIVE_GAP_S  5
+#define UNSENT_BYTES     524288 /* waiting in the kernel for the link: pages grow stale there */
 
 int channel_open(struct channel *channel, int fd, int stop_fd, struct error *err)
 {
@@ -108,7 +109,9 @@ void channel_tune(int fd, uint64_t dead_ms)
     /* All of these fail on a Unix socket, which needs none of them. */
     int on = 1, idle = KEEPALIVE_IDLE_S, gap = KEEPALIVE_GAP_S;
     unsigned dead = dead_ms > UINT32_MAX ? UINT32_MAX : (unsigned)dead_ms;
+    int unsent = UNSENT_BYTES;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &gap, sizeof(gap));

@@ -11,7 +11,9 @@
 #include "node-agent/migration/pages.h"
 #include "node-agent/migration/supply.h"
 
-#define PIECE_PAGES        1024u    /* claimed at once: 4 MiB */
+#define PIECE_MAX          1024u    /* pages claimed at once: 4 MiB */
+#define PIECE_MIN          64u      /* a word of the bitmap */
+#define PIECE_NS           50000000 /* all streams' pieces together: what goes out in this time */
 #define HOLE_PIECE_PAGES   1048576u /* of a hole: 4 GiB */
 #define SEALED_FRAME_PAGES 32u      /* 128 KiB: the ciphertext is still in the cache when sent */
 
@@ -173,6 +175,17 @@ struct piece {
     uint64_t first, end; /* pages; first is a multiple of 64 */
 };
 
+/* What is claimed is re-protected at once, and sent only when its turn has come: over a slow link
+ * little is claimed, so that what the guest writes meanwhile is not sent in vain. */
+static uint64_t piece_pages(const struct page_sender *sender)
+{
+    uint64_t elapsed_ns = (uint64_t)(clock_monotonic_ns() - sender->round_ns) + 1;
+    uint64_t sent = page_sender_bytes(sender) - sender->round_bytes;
+    uint64_t pages = sent / PAGE_BYTES * PIECE_NS / elapsed_ns / sender->count & ~63ull;
+    pages = pages > PIECE_MIN ? pages : PIECE_MIN;
+    return pages < PIECE_MAX ? pages : PIECE_MAX;
+}
+
 /* Takes the next piece that has dirty pages; in the first round a big hole is one piece. */
 static bool claim(struct page_sender *sender, struct piece *piece)
 {
@@ -181,7 +194,7 @@ static bool claim(struct page_sender *sender, struct piece *piece)
     uint64_t first = sender->cursor;
     while (first < pages && sender->round.bitmap[first / 64] == 0)
         first += 64;
-    uint64_t size = PIECE_PAGES;
+    uint64_t size = piece_pages(sender);
     if (sender->round.first && first < pages) {
         uint64_t most = pages - first < HOLE_PIECE_PAGES ? pages - first : HOLE_PIECE_PAGES;
         uint64_t hole = (page_next_data(sender->guest, first, first + most) - first) & ~63ull;
@@ -439,6 +452,8 @@ void page_sender_begin_round(struct page_sender *sender, const struct page_round
     (void)pthread_mutex_lock(&sender->lock);
     sender->round = *round;
     sender->cursor = 0;
+    sender->round_ns = clock_monotonic_ns();
+    sender->round_bytes = page_sender_bytes(sender);
     sender->busy = sender->count;
     (void)pthread_cond_broadcast(&sender->changed);
     (void)pthread_mutex_unlock(&sender->lock);

@@ -57,7 +57,9 @@ struct page_sender {
     struct page_cache *cache;       /* NULL before the second round, and where there is none */
     struct page_cache *round_cache; /* the same, or NULL where the round goes without */
     uint64_t cursor;                /* next page to claim */
-    unsigned busy;                  /* threads that have not finished the round */
+    int64_t round_ns;               /* when the round began, and what had been sent by then */
+    uint64_t round_bytes;
+    unsigned busy; /* threads that have not finished the round */
     bool quit;
     struct error failure; /* of the first thread that failed */
 

@@ -66,8 +66,11 @@ struct migration_source *migration_source_start(const struct migration_guest *gu
     source->guest = *guest;
     source->options = *options;
     source->options.limits = limits_resolve(options->limits);
+    uint64_t cap_bps = options->limits.bandwidth_bps;
     if (source->options.limits.streams == 0)
-        source->options.limits.streams = MIGRATION_DEFAULT_STREAMS;
+        source->options.limits.streams = cap_bps > 0 && cap_bps <= MIGRATION_SLOW_BPS
+                                             ? MIGRATION_SLOW_STREAMS
+                                             : MIGRATION_DEFAULT_STREAMS;
     if (source->options.limits.streams < 2 && source_wants_postcopy(source))
         source->options.limits.streams = 2; /* an urgent one, and one for all the rest */
     source->control.fd = source->wake_fd = source->stop_fd = source->report.event_fd = -1;

@@ -65,9 +65,9 @@ enum step source_step_handover(struct migration_source *source, struct error *er
     int64_t deadline_ns =
         clock_monotonic_ns() + (word_ns < WORD_TIMEOUT_NS ? word_ns : WORD_TIMEOUT_NS);
     int seen = source_wait(source, SOURCE_RUNNING | SOURCE_DEADLINE, deadline_ns, err);
-    if (seen < 0)
+    if (seen < 0 && !source->complete)
         return after_loss(source);
-    if (!(seen & SOURCE_RUNNING) || fault_point("source.running")) {
+    if (!source->running || fault_point("source.running")) {
         error_set(err, ERROR_TIMEOUT, "the target's word did not come");
         return after_loss(source);
     }

@@ -194,7 +194,9 @@ int source_serve(struct migration_source *source, struct error *err)
     source->backoff_ms = 0;
     source->last_progress_ns = clock_monotonic_ns();
     supply_push(&source->supply);
-    return source_wait(source, SOURCE_COMPLETE, 0, err) < 0 ? -1 : 0;
+    /* With its last word the target closes the link. */
+    bool served = source->complete || source_wait(source, SOURCE_COMPLETE, 0, err) >= 0;
+    return served || source->complete ? 0 : -1;
 }
 
 static void hang_up(struct migration_source *source)

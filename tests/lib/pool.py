@@ -83,7 +83,10 @@ class Pool:
         return self.testbed.processes(host, f"^[^ ]*pool-vmm .*--name {name}")
 
     def kill_vmm(self, host, name):
-        return self.testbed.kill(host, "KILL", f"^[^ ]*pool-vmm .*--name {name}")
+        """Back once it is gone: a process with much memory takes a while to die."""
+        killed = self.testbed.kill(host, "KILL", f"^[^ ]*pool-vmm .*--name {name}")
+        until(f"the VMM of {name} on host{host} is gone", lambda: not self.vmms(host, name), 30)
+        return killed
 
     def stop(self):
         """Ends the controller. The hosts and what runs in them end with the testbed."""
