@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "node-agent/migration/event.h"
@@ -52,6 +53,16 @@ static void *run_source(void *argument)
     return NULL;
 }
 
+/* A stream is a thread at each end, and a claim to the processor beside the guest's vCPUs: with too
+ * few of them a busy guest leaves little to the migration, with too many it has little left itself.
+ */
+static uint32_t choose_streams(const struct migration_limits *limits)
+{
+    bool slow = limits->bandwidth_bps > 0 && limits->bandwidth_bps <= MIGRATION_SLOW_BPS;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    return slow || processors <= 1 ? MIGRATION_SLOW_STREAMS : MIGRATION_DEFAULT_STREAMS;
+}
+
 struct migration_source *migration_source_start(const struct migration_guest *guest,
                                                 const struct migration_source_options *options,
                                                 struct error *err)
@@ -66,11 +77,8 @@ struct migration_source *migration_source_start(const struct migration_guest *gu
     source->guest = *guest;
     source->options = *options;
     source->options.limits = limits_resolve(options->limits);
-    uint64_t cap_bps = options->limits.bandwidth_bps;
     if (source->options.limits.streams == 0)
-        source->options.limits.streams = cap_bps > 0 && cap_bps <= MIGRATION_SLOW_BPS
-                                             ? MIGRATION_SLOW_STREAMS
-                                             : MIGRATION_DEFAULT_STREAMS;
+        source->options.limits.streams = choose_streams(&options->limits);
     if (source->options.limits.streams < 2 && source_wants_postcopy(source))
         source->options.limits.streams = 2; /* an urgent one, and one for all the rest */
     source->control.fd = source->wake_fd = source->stop_fd = source->report.event_fd = -1;
