@@ -38,7 +38,7 @@
 /* Defaults that stand for 0 in struct migration_limits. */
 #define MIGRATION_DEFAULT_DOWNTIME_MS 100
 #define MIGRATION_DEFAULT_STREAMS     8
-#define MIGRATION_SLOW_STREAMS        2 /* where no more is allowed than ... */
+#define MIGRATION_SLOW_STREAMS        2 /* on one processor, or where no more is allowed than ... */
 #define MIGRATION_SLOW_BPS            1000000000
 #define MIGRATION_DEFAULT_TIMEOUT_MS  3600000 /* of the whole: one hour */
 #define MIGRATION_DEFAULT_STALL_MS    60000   /* without any progress */

@@ -14,7 +14,7 @@ MIGRATIONS = int(os.environ.get("VMPOOL_MIGRATIONS", "4"))
 
 
 class Migrate(unittest.TestCase):
-    limit_s = 600
+    limit_s = max(600, 40 * MIGRATIONS)
 
     @classmethod
     def setUpClass(cls):
