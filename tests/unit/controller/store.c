@@ -168,7 +168,7 @@ Test(store, another_process_is_refused_as_long_as_it_is_open)
     if (other == 0) {
         struct error err = ERROR_INIT;
         bool asked = read(go[0], &byte, 1) == 1;
-        _exit(!asked || store_open(path, &err) ? 1 : err.kind);
+        _exit(!asked || store_open(path, &err) ? 1 : (int)err.kind);
     }
     struct store *store = open_store();
     cr_assert_eq(write(go[1], "g", 1), 1);
