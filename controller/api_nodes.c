@@ -66,16 +66,14 @@ static void plan_drain(struct controller *controller, struct api_call *call,
         vmpool__host_verdict__init(verdict);
         pb_set(&verdict->node, target ? target->stored->name : "");
         verdict->fits = target != NULL;
-        if (target)
-            pb_setf(&verdict->reason, "VM %s", vm->stored->spec->name);
-        else
-            pb_setf(&verdict->reason, "VM %s: %s", vm->stored->spec->name,
-                    vm_has_local_disks(vm) ? "has local disks" : err.text);
+        pb_set(&verdict->vm, vm->stored->spec->name);
+        if (!target)
+            pb_set(&verdict->reason, vm_has_local_disks(vm) ? "has local disks" : err.text);
         pb_push(&plan->verdicts, &plan->n_verdicts, verdict);
         total++;
         fit += target != NULL;
-        /* The next one is asked with this one's place taken. */
-        if (target)
+        /* The next one is asked with this one's place taken; a VM that moves has one already. */
+        if (target && !vm->job)
             placement_hold_target(controller, vm, target);
     }
     for (struct vm *vm = controller->vms; vm; vm = vm->next)

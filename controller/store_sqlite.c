@@ -114,12 +114,14 @@ static int prepare(struct store *store, struct error *err)
 
 struct store *store_open(const char *path, struct error *err)
 {
-    /* Made here, so that it is private from the start; SQLite gives its WAL the same mode. */
+    /* Made here, so that it is private from the start; SQLite gives its WAL the same mode. Closed
+     * before SQLite locks it: closing any descriptor of a file drops the process' locks on it. */
     auto_fd int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0) {
         (void)error_errno(err, errno, "cannot open the store %s", path);
         return NULL;
     }
+    close_fd(&fd);
     struct store *store = mem_new(sizeof *store);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(path, &store->db, flags, NULL) != SQLITE_OK)

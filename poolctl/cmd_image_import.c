@@ -231,7 +231,10 @@ const struct command command_image_import = {
              .value = "FILE",
              .complete = COMPLETE_FILE,
              .help = "a raw disk each VM gets its own copy of"},
-            {.name = "cmdline", .value = "TEXT", .help = "the kernel command line"},
+            {.name = "cmdline",
+             .value = "TEXT",
+             .may_be_empty = true,
+             .help = "the kernel command line"},
             {0}},
     .examples =
         (const struct example[]){

@@ -283,6 +283,7 @@ const struct command command_vm_create = {
              .help = "on this node and no other"},
             {.name = "cmdline",
              .value = "TEXT",
+             .may_be_empty = true,
              .help = "added to the kernel command line of the image"},
             {.name = "no-post-copy",
              .help = "never migrate it by post-copy: see poolctl help vm migrate"},

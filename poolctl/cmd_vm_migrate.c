@@ -60,10 +60,6 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
         return error_set(err, ERROR_USAGE,
                          "--verify compares all RAM within the pause, and in post-copy RAM is not "
                          "complete then: choose one of them");
-    if (invocation_has(call, "downtime-limit") && limits->downtime_limit_ms == 0)
-        return error_set(err, ERROR_USAGE,
-                         "--downtime-limit: no migration is without any pause; "
-                         "give at least 1ms");
     limits->streams = (uint32_t)streams;
     limits->compress = read_compress(call);
     return 0;

@@ -33,6 +33,7 @@ struct option {
     char letter; /* the short form, 0: none */
     bool repeated;
     bool required;
+    bool may_be_empty; /* --name '' says something */
 };
 
 struct argument {

@@ -4,13 +4,16 @@
  * bzImage (Documentation/arch/x86/boot.rst): "HdrS" at 0x202, the protocol's version at 0x206 (2.12
  * or later for the 64-bit entry, XLF_KERNEL_64 at 0x236), the real-mode part of setup_sects + 1
  * sectors, and behind it syssize paragraphs of 16 bytes.
- * ELF: 64-bit x86-64 whose segments lie inside the file.
+ * ELF: 64-bit x86-64 whose segments lie inside the file, with the note that holds the PVH entry (Xen's
+ * xen/include/public/elfnote.h): name size, descriptor size, type, name, descriptor, each padded to 4.
  * MBR and GPT (UEFI 2.10, 5.2 and 5.3): partitions and the backup header lie inside the disk.
  */
 #include <elf.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "poolctl/image_file.h"
 #include "poolctl/image_stream.h"
 
@@ -23,6 +26,7 @@
 #define BOOT_VERSION_2_12 0x020c
 #define XLF_KERNEL_64     1u
 #define ELF_SEGMENTS_MAX  128
+#define ELF_NOTES_MAX     (64u << 10)
 #define PVH_NOTE_TYPE     18
 #define MBR_PARTITIONS    0x1be
 #define MBR_TYPE_GPT      0xee
@@ -59,6 +63,36 @@ static int check_bzimage(const struct image_file *file, const unsigned char *hea
     return file->bytes < needs ? truncated(file, needs, err) : 0;
 }
 
+static bool has_pvh_note(const unsigned char *notes, size_t size)
+{
+    Elf64_Nhdr note;
+    for (size_t at = 0; at + sizeof note <= size;) {
+        memcpy(&note, notes + at, sizeof note);
+        at += sizeof note;
+        if (note.n_type == PVH_NOTE_TYPE && note.n_namesz == 4 && size - at >= 4 &&
+            memcmp(notes + at, "Xen", 4) == 0)
+            return true;
+        at += (((uint64_t)note.n_namesz + 3) & ~3ull) + (((uint64_t)note.n_descsz + 3) & ~3ull);
+    }
+    return false;
+}
+
+/* Whether @segment, whose end lies inside the file, is of notes and has the PVH entry among them. */
+static int find_pvh(const struct image_file *file, const Elf64_Phdr *segment, bool *found,
+                    struct error *err)
+{
+    size_t got = 0;
+    if (segment->p_type != PT_NOTE || segment->p_filesz > ELF_NOTES_MAX)
+        return 0;
+    auto_free unsigned char *notes = malloc(segment->p_filesz + 1);
+    if (!notes)
+        return error_set(err, ERROR_FAILED, "out of memory");
+    if (image_file_read(file, segment->p_offset, notes, segment->p_filesz, &got, err) < 0)
+        return -1;
+    *found = *found || has_pvh_note(notes, got);
+    return 0;
+}
+
 static int check_elf(const struct image_file *file, const unsigned char *head, struct error *err)
 {
     Elf64_Ehdr elf;
@@ -67,7 +101,7 @@ static int check_elf(const struct image_file *file, const unsigned char *head, s
         elf.e_phentsize != sizeof(Elf64_Phdr) || elf.e_phnum == 0 || elf.e_phnum > ELF_SEGMENTS_MAX)
         return error_set(err, ERROR_USAGE, "%s is an ELF file, but not an x86-64 kernel",
                          file->path);
-    bool has_notes = false;
+    bool has_entry = false;
     for (unsigned i = 0; i < elf.e_phnum; i++) {
         Elf64_Phdr segment;
         size_t got = 0;
@@ -79,9 +113,10 @@ static int check_elf(const struct image_file *file, const unsigned char *head, s
         uint64_t end = segment.p_offset + segment.p_filesz;
         if (got < sizeof segment || end < segment.p_offset || end > file->bytes)
             return truncated(file, end, err);
-        has_notes = has_notes || segment.p_type == PT_NOTE;
+        if (find_pvh(file, &segment, &has_entry, err) < 0)
+            return -1;
     }
-    if (!has_notes)
+    if (!has_entry)
         return error_set(err, ERROR_USAGE,
                          "%s is an ELF file without a PVH note, so it cannot be started: give the "
                          "bzImage (vmlinuz) or a kernel built with CONFIG_PVH",

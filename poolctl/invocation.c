@@ -23,6 +23,10 @@ static int add_value(struct invocation *call, const struct option *option, const
         call->help = true;
         return 0;
     }
+    /* What a script's unset variable gives: never "as if the option were not there". */
+    if (value && !value[0] && !option->may_be_empty)
+        return error_set(err, ERROR_USAGE, "--%s: its value is empty: give %s, or leave --%s out",
+                         option->name, option->value, option->name);
     if (!command_word_allowed(option->words, value ? value : "")) {
         char list[160];
         (void)snprintf(list, sizeof list, "%s", option->words);
@@ -43,9 +47,9 @@ static int unknown_option(const struct invocation *call, const char *typed, cons
     const char *meant = command_suggest_option(call->command, name);
     if (meant)
         return error_set(err, ERROR_USAGE,
-                         "unknown option %s: did you mean --%s? (see '%s --help')", typed, meant,
+                         "unknown option %s: did you mean --%s? (see 'poolctl %s --help')", typed, meant,
                          path);
-    return error_set(err, ERROR_USAGE, "unknown option %s: see '%s --help'", typed, path);
+    return error_set(err, ERROR_USAGE, "unknown option %s: see 'poolctl %s --help'", typed, path);
 }
 
 /* Reads argv[*at], which begins with a dash, and the value behind it. */
@@ -141,7 +145,7 @@ static int check_complete(const struct invocation *call, struct error *err)
          argument++, position++) {
         const char *given = invocation_argument(call, position);
         if (!given && !argument->optional)
-            return error_set(err, ERROR_USAGE, "%s needs %s: %s (see '%s --help')", path,
+            return error_set(err, ERROR_USAGE, "%s needs %s: %s (see 'poolctl %s --help')", path,
                              argument->name, argument->help, path);
         if (given && !given[0])
             return error_set(err, ERROR_USAGE, "%s: %s is empty", path, argument->name);
@@ -150,11 +154,11 @@ static int check_complete(const struct invocation *call, struct error *err)
                              argument->words);
     }
     if (call->argument_count > position)
-        return error_set(err, ERROR_USAGE, "%s: '%s' is one argument too many (see '%s --help')",
+        return error_set(err, ERROR_USAGE, "%s: '%s' is one argument too many (see 'poolctl %s --help')",
                          path, call->arguments[position], path);
     for (const struct option *option = call->command->options; option && option->name; option++)
         if (option->required && !invocation_has(call, option->name))
-            return error_set(err, ERROR_USAGE, "%s needs --%s %s (see '%s --help')", path,
+            return error_set(err, ERROR_USAGE, "%s needs --%s %s (see 'poolctl %s --help')", path,
                              option->name, option->value, path);
     return 0;
 }
@@ -233,8 +237,12 @@ int invocation_ms(const struct invocation *call, const char *name, uint64_t *val
                   struct error *err)
 {
     const char *text = invocation_option(call, name);
-    if (text && units_parse_ms(text, value, err) < 0)
+    if (!text)
+        return 0;
+    if (units_parse_ms(text, value, err) < 0)
         return error_wrap(err, "--%s", name);
+    if (*value == 0)
+        return error_set(err, ERROR_USAGE, "--%s: '%s' is no time: give at least 1ms", name, text);
     return 0;
 }
 

@@ -64,6 +64,7 @@ const char *invocation_next(const struct invocation *call, const char *name, siz
 const char *invocation_argument(const struct invocation *call, size_t position);
 
 /* Typed values: @value keeps its default where the option was not given. */
+/* 0 is refused: it would read as "not given". */
 int invocation_ms(const struct invocation *call, const char *name, uint64_t *value,
                   struct error *err);
 int invocation_bps(const struct invocation *call, const char *name, uint64_t *value,

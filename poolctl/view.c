@@ -225,6 +225,15 @@ static void csv_header(FILE *out, const char *path, bool first)
         (void)fputc(*path == '.' ? '_' : *path, out);
 }
 
+/* A total that several pairs are of is one column: a name that comes twice is lost on a reader. */
+static bool csv_has(const struct view *view, const struct field *end, const char *path)
+{
+    for (const struct field *field = view->fields; field < end; field++)
+        if (strcmp(field->path, path) == 0 || (field->of && strcmp(field->of, path) == 0))
+            return true;
+    return false;
+}
+
 static void print_csv(const struct view_style *style, const struct view *view, const json_t *list)
 {
     FILE *out = style->terminal.out;
@@ -234,7 +243,8 @@ static void print_csv(const struct view_style *style, const struct view *view, c
         for (const struct field *field = view->fields; field->title; field++) {
             const char *paths[] = {field->path, field->of};
             for (int i = 0; i < 2; i++) {
-                if (!paths[i] || (field->flags & FIELD_NO_CSV))
+                if (!paths[i] || (field->flags & FIELD_NO_CSV) ||
+                    csv_has(view, field, paths[i]))
                     continue;
                 if (row == 0) {
                     csv_header(out, paths[i], first);

@@ -100,9 +100,10 @@ static const struct field verdict_fields[] = {
 const struct view view_verdicts = {"verdicts", "placement", "node", "no nodes to choose from",
                                    verdict_fields};
 
-static const struct field move_fields[] = {{"VM", "reason", NULL, FIELD_TEXT, 0},
+static const struct field move_fields[] = {{"VM", "vm", NULL, FIELD_TEXT, 0},
                                            {"FITS", "fits", NULL, FIELD_YES_NO, 0},
                                            {"TO", "node", NULL, FIELD_TEXT, 0},
+                                           {"REASON", "reason", NULL, FIELD_TEXT, FIELD_FLEXIBLE},
                                            {0}};
 const struct view view_moves = {"verdicts", "placement", "node", "no VMs to move", move_fields};
 

@@ -22,6 +22,7 @@ struct uplink {
     struct uplink_events events;
     void *context;
     enum uplink_phase phase;
+    bool spare_token; /* joined, but not welcomed since the start: perhaps removed meanwhile */
     bool welcomed;
     int64_t refusal_logged_ms;
 };
@@ -71,11 +72,20 @@ static void try_own_key(struct uplink *uplink, const char *reason)
 static void refuse_join(struct uplink *uplink, enum error_kind kind, const char *reason)
 {
     struct error err;
-    (void)error_set(&err, kind,
-                    "cannot join: %s. A token works once and expires; make a new one with: poolctl "
-                    "node token",
-                    reason);
+    (void)error_set(&err, kind, "cannot join: %s", reason);
     give_up(uplink, &err);
+}
+
+/* A node that was removed from the pool comes back with a new token, and needs nothing else. */
+static bool join_anew(struct uplink *uplink)
+{
+    if (uplink->phase != UPLINK_JOINED || !uplink->spare_token)
+        return false;
+    log_info("the pool does not know this node any more: joining it again with the token");
+    uplink->spare_token = false;
+    uplink->phase = UPLINK_JOINING;
+    reconnect(uplink);
+    return true;
 }
 
 static void on_refused(void *context, const char *reason)
@@ -87,14 +97,22 @@ static void on_refused(void *context, const char *reason)
         return;
     }
     if (uplink->phase == UPLINK_TRYING_OWN_KEY) {
-        refuse_join(uplink, ERROR_UNREACHABLE, reason);
+        char text[ERROR_TEXT_MAX];
+        (void)snprintf(text, sizeof text,
+                       "%s. A token works once and expires; make a new one with: poolctl node "
+                       "token",
+                       reason);
+        refuse_join(uplink, ERROR_UNREACHABLE, text);
         return;
     }
+    if (join_anew(uplink))
+        return;
     if (uplink->refusal_logged_ms && now_ms - uplink->refusal_logged_ms < REFUSAL_LOG_INTERVAL_MS)
         return;
     uplink->refusal_logged_ms = now_ms;
-    log_error("%s; if the node was removed from the pool, remove %s and join again", reason,
-              uplink->state_dir);
+    log_error("%s; if the node was removed from the pool, start pool-agent with --join and a new "
+              "token (from: poolctl node token)",
+              reason);
 }
 
 static void now_joined(struct uplink *uplink)
@@ -127,6 +145,7 @@ static void on_welcome(struct uplink *uplink, const Vmpool__NodeWelcome *welcome
             return;
     }
     uplink->welcomed = true;
+    uplink->spare_token = false;
     uplink->events.welcome(uplink->context, welcome);
 }
 
@@ -192,13 +211,15 @@ static int connect_link(struct uplink *uplink, struct error *err)
     return uplink->client ? 0 : -1;
 }
 
-/* A token for a pool the node is in already: only its address counts, as the controller may have
- * moved. */
+/* A token for a pool the node is in already: its address counts, as the controller may have moved,
+ * and all of it where the pool has forgotten the node. */
 static int follow_token(struct uplink *uplink, struct error *err)
 {
     struct identity *identity = uplink->identity;
+    uplink->spare_token = true;
     if (strcmp(identity->address, uplink->token.address) == 0) {
-        log_info("already in this pool: the token of --join is not used");
+        log_info("already in this pool: the token of --join is used only if the pool has forgotten "
+                 "this node");
         return 0;
     }
     log_info("already in this pool, whose controller is now at %s", uplink->token.address);

@@ -2,9 +2,12 @@
  * uplink.h: the node's connection to its controller, from the join to every later welcome.
  *
  *     token given, not joined:  connect with the token's key -> JOIN -> joined -> context saved
- *                               (refused: perhaps this node joined and died before it could note
- * so: the node's own key is tried before giving up) joined:                   connect with the
- * node's key -> HELLO -> welcome -> reports, commands and again HELLO after each reconnect
+ *                               (refused: perhaps this node joined and died before it could
+ *                               note so: the node's own key is tried before giving up)
+ *     joined:                   connect with the node's key -> HELLO -> welcome -> reports,
+ *                               commands, and again HELLO after each reconnect
+ *                               (refused at the first attempt and a token given: the node was
+ *                               removed from the pool, and joins it again)
  *
  * Commands are delivered only after the welcome of the present connection.
  */
@@ -30,8 +33,8 @@ struct uplink_events {
 };
 
 /* Connects with @identity, or joins first where it is not joined and @token_text is not NULL.
- * @identity and @state_dir must outlive the uplink. A node already joined ignores a token of its
- * own controller and refuses one of another (ERROR_CONFLICT). */
+ * @identity and @state_dir must outlive the uplink. A node already joined needs a token of its own
+ * controller only where that has forgotten it, and refuses one of another (ERROR_CONFLICT). */
 struct uplink *uplink_open(struct loop *loop, const char *state_dir, struct identity *identity,
                            const char *token_text, const struct uplink_events *events,
                            void *context, struct error *err);

@@ -105,6 +105,28 @@ Test(uplink, a_joined_node_follows_its_controller_to_the_address_of_a_new_token)
     cr_assert_eq(err.kind, ERROR_CONFLICT, "%s", err.text);
 }
 
+Test(uplink, a_node_that_was_removed_joins_again_with_a_new_token)
+{
+    struct error err = ERROR_INIT;
+    cr_assert_eq(harness_start_agent(&harness, harness.token, &err), 0, "%s", err.text);
+    cr_assert_geq(harness_wait(&harness, 0, REPORT), 0);
+    harness_stop_agent(&harness);
+    harness.node_known = false;
+    harness.token_used = false;
+    size_t from = harness.inbox_count;
+    cr_assert_eq(harness_start_agent(&harness, harness.token, &err), 0, "%s", err.text);
+    int join = harness_wait(&harness, from, JOIN);
+    cr_assert_geq(join, 0);
+    cr_assert_geq(harness_wait(&harness, (size_t)join, REPORT), 0);
+    harness_stop_agent(&harness);
+
+    harness.node_known = false;
+    cr_assert_eq(harness_start_agent(&harness, harness.token, &err), 0, "%s", err.text);
+    cr_assert(harness_until(&harness, 20000, agent_failed));
+    cr_assert(strstr(harness.agent.fatal.text, "poolctl node token"), "%s",
+              harness.agent.fatal.text);
+}
+
 Test(uplink, a_used_token_fails_with_the_way_out)
 {
     struct error err = ERROR_INIT;

@@ -156,6 +156,31 @@ Test(store, it_is_private_and_belongs_to_one_controller)
     store_close(store);
 }
 
+/* Forked before the store is open here: SQLite knows what it has open itself, and would refuse the
+ * second without looking at the lock on the file. */
+Test(store, another_process_is_refused_as_long_as_it_is_open)
+{
+    int go[2];
+    char byte;
+    cr_assert_eq(pipe(go), 0);
+    pid_t other = fork();
+    cr_assert(other >= 0);
+    if (other == 0) {
+        struct error err = ERROR_INIT;
+        bool asked = read(go[0], &byte, 1) == 1;
+        _exit(!asked || store_open(path, &err) ? 1 : (int)err.kind);
+    }
+    struct store *store = open_store();
+    cr_assert_eq(write(go[1], "g", 1), 1);
+    int status = 0;
+    cr_assert_eq(waitpid(other, &status, 0), other);
+    cr_assert(WIFEXITED(status));
+    cr_assert_eq(WEXITSTATUS(status), ERROR_CONFLICT);
+    store_close(store);
+    (void)close(go[0]);
+    (void)close(go[1]);
+}
+
 Test(store, one_of_a_newer_vmpool_is_refused_and_unchanged)
 {
     struct error err = ERROR_INIT;

@@ -1,5 +1,6 @@
 /* Image files: whole ones are taken and sent piece by piece, others refused before anything is. */
 #include <criterion/criterion.h>
+#include <elf.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -80,11 +81,37 @@ static size_t make_cpio(char *out)
     return used;
 }
 
+/* An ELF file that is its headers and one note of @type, by Xen. */
+static void make_elf(const char *name, unsigned type)
+{
+    struct {
+        Elf64_Ehdr head;
+        Elf64_Phdr segment;
+        Elf64_Nhdr note;
+        char owner[4];
+        uint32_t entry;
+    } elf = {.head = {.e_machine = EM_X86_64,
+                      .e_phoff = sizeof elf.head,
+                      .e_phentsize = sizeof elf.segment,
+                      .e_phnum = 1},
+             .segment = {.p_type = PT_NOTE,
+                         .p_offset = sizeof elf.head + sizeof elf.segment,
+                         .p_filesz = sizeof elf.note + 8},
+             .note = {.n_namesz = 4, .n_descsz = 4, .n_type = type},
+             .owner = "Xen",
+             .entry = 0x100000};
+    memcpy(elf.head.e_ident, ELFMAG, SELFMAG);
+    elf.head.e_ident[EI_CLASS] = ELFCLASS64;
+    write_file(name, &elf, sizeof elf.head + sizeof elf.segment + elf.segment.p_filesz);
+}
+
 static void make_files(void)
 {
     char cpio[1024];
     cr_assert_not_null(mkdtemp(folder));
     make_kernel("vmlinuz");
+    make_elf("vmlinux", 18);
+    make_elf("program", 5);
     size_t size = make_cpio(cpio);
     memset(cpio + size, 0, 512); /* padding */
     write_file("initrd.cpio", cpio, size + 512 - size % 512);
@@ -112,7 +139,8 @@ static void remove_files(void)
 {
     static const char *const names[] = {
         "vmlinuz",     "initrd.cpio", "initrd.gz", "disk.raw", "empty",    "text", "disk.qcow2",
-        "vmlinuz.cut", "cpio.cut",    "gz.cut",    "disk.cut", "disk.odd", "fifo"};
+        "vmlinuz.cut", "cpio.cut",    "gz.cut",    "disk.cut", "disk.odd", "fifo",
+        "vmlinux",     "program"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         (void)unlink(path_of(names[i]));
     (void)rmdir(folder);
@@ -127,6 +155,8 @@ Test(image, what_is_not_whole_is_refused, .init = make_files, .fini = remove_fil
     } cases[] = {
         {IMAGE_KERNEL, "vmlinuz", NULL},
         {IMAGE_KERNEL, "vmlinuz.cut", "is truncated"},
+        {IMAGE_KERNEL, "vmlinux", NULL},
+        {IMAGE_KERNEL, "program", "without a PVH note"},
         {IMAGE_KERNEL, "text", "is not a kernel"},
         {IMAGE_KERNEL, "empty", "is empty"},
         {IMAGE_KERNEL, "nosuch", "No such file"},

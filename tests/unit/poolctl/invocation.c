@@ -68,7 +68,7 @@ Test(invocation, mistakes_are_named_with_the_way_out)
         {"poolctl vm frobnicate", "unknown command 'vm frobnicate': see 'poolctl vm --help'"},
         {"poolctl vm", "vm: say which command: create"},
         {"poolctl vm ls --wid", "unknown option --wid: did you mean --wide?"},
-        {"poolctl vm ls --frobnicate", "unknown option --frobnicate: see 'vm ls --help'"},
+        {"poolctl vm ls --frobnicate", "unknown option --frobnicate: see 'poolctl vm ls --help'"},
         {"poolctl vm ls -z", "unknown option -z"},
         {"poolctl vm ls extra", "'extra' is one argument too many"},
         {"poolctl vm show", "vm show needs VM"},

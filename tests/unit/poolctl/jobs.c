@@ -252,9 +252,10 @@ static bool drain_plan(struct fake *fake, const Vmpool__AdminRequest *request,
         return false;
     list[0].node = TEXT("n2");
     list[0].fits = true;
-    list[0].reason = TEXT("VM web");
+    list[0].vm = TEXT("web");
     list[1].node = TEXT("");
-    list[1].reason = TEXT("VM db: has local disks");
+    list[1].vm = TEXT("db");
+    list[1].reason = TEXT("has local disks");
     placement.verdicts = verdicts;
     placement.n_verdicts = strcmp(request->node_change->name, "n1") == 0 ? 2 : 1;
     placement.summary = TEXT("1 of 2 running VMs can move away from n1");
@@ -365,7 +366,12 @@ Test(jobs, bad_values_are_refused_before_anything_is_sent)
         {"vm create w --image d --spread :zone", "is not GROUP:LABEL"},
         {"vm create w --image d --spread db:zone:0", "--spread: '0' is not a whole number from 1"},
         {"vm create w --image d --label =x", "is not KEY=VALUE"},
-        {"vm migrate w --downtime-limit 0", "--downtime-limit"},
+        {"vm create w --image d --on=", "--on: its value is empty"},
+        {"vm create w --image d --anti-affinity=", "--anti-affinity: its value is empty"},
+        {"vm migrate w --to=", "--to: its value is empty"},
+        {"vm migrate w --downtime-limit 0", "--downtime-limit: '0' is no time"},
+        {"job watch 1 --timeout 0s", "--timeout: '0s' is no time"},
+        {"node token --valid 0", "--valid: '0' is no time"},
         {"vm migrate w --streams 0", "--streams"},
         {"job watch abc", "JOB: 'abc' is not a whole number"},
         {"job cancel 0", "JOB"},
