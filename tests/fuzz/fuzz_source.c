@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/fuzz_guest.h"
 #include "tests/fuzz/fuzz_link.h"
@@ -45,7 +46,7 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
     memcpy(options.key, link_key, sizeof(options.key));
     fuzzed->source = migration_source_start(&fuzzed->guest.guest, &options, &err);
     if (!fuzzed->source)
-        abort();
+        fuzz_fail(err.text);
 }
 
 static int accept_one(const struct fuzzed *fuzzed)
@@ -74,7 +75,7 @@ static bool answer(struct fuzzed *fuzzed, unsigned index, const struct input *st
     if (fd < 0 || recv(fd, in, sizeof(in), MSG_WAITALL) != (ssize_t)sizeof(in))
         return false;
     if (stream_get_hello(in, &hello, &err) < 0 || hello.index != index)
-        abort(); /* it must not say what it would not take */
+        fuzz_fail("it says what it would not take");
     stream_put_reply(out, &reply);
     size_t signed_bytes = STREAM_REPLY_BYTES - STREAM_MAC_BYTES;
     if (strange)
@@ -129,7 +130,7 @@ static void settle(struct fuzzed *fuzzed)
             return;
         int left_ms = (int)(until_ms - clock_monotonic_ms());
         if (left_ms <= 0)
-            abort(); /* the link is over, and it does not notice */
+            fuzz_fail("the link is over, and it does not notice");
         if (poll(&event, 1, left_ms) > 0)
             (void)!read(event.fd, &count, sizeof(count));
         drain(fuzzed);
@@ -144,13 +145,13 @@ static void check(const struct fuzzed *fuzzed)
     switch (progress.outcome) {
     case MIGRATION_OUTCOME_SOURCE_RUNS:
         if (gave_up || atomic_load(&fuzzed->guest.paused))
-            abort();
+            fuzz_fail("it says that the guest runs on");
         break;
     case MIGRATION_OUTCOME_TARGET_RUNS:
     case MIGRATION_OUTCOME_IN_DOUBT:
     case MIGRATION_OUTCOME_LOST:
         if (!gave_up)
-            abort();
+            fuzz_fail("it says that the guest was given up");
         break;
     case MIGRATION_OUTCOME_PENDING:
     default:
@@ -163,6 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1)
         return 0;
     struct fuzzed fuzzed = {0};
+    log_init("fuzz", LOG_LEVEL_ERROR);
     struct input input = {data + 1, size - 1}, bytes, *strange = NULL;
     unsigned flags = data[0];
     fuzz_guest_make(&fuzzed.guest, true, false);
@@ -175,7 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 1; greeted && !strange && i <= fuzzed.link.streams; i++)
         greeted = answer(&fuzzed, i, NULL);
     if (!greeted && !strange)
-        abort();
+        fuzz_fail("it does not greet");
     close(fuzzed.listen_fd);
     take_steps(&fuzzed, input);
     link_end(&fuzzed.link);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/fuzz_guest.h"
 #include "tests/fuzz/fuzz_link.h"
@@ -31,7 +32,7 @@ static int connect_to(const struct fuzzed *fuzzed)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 ||
         connect(fd, (const struct sockaddr *)&fuzzed->address, fuzzed->address_size) < 0)
-        abort();
+        fuzz_fail("cannot connect");
     return fd;
 }
 
@@ -51,11 +52,11 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
         getsockname(fuzzed->listen_fd, (struct sockaddr *)&fuzzed->address,
                     &fuzzed->address_size) < 0 ||
         listen(fuzzed->listen_fd, 8) < 0)
-        abort();
+        fuzz_fail("cannot listen");
     fuzzed->target =
         migration_target_start(&fuzzed->guest.guest, fuzzed->listen_fd, &options, &err);
     if (!fuzzed->target)
-        abort();
+        fuzz_fail(err.text);
 }
 
 /* A greeting as is right; false where the target hung up. */
@@ -86,7 +87,7 @@ static bool greet(struct fuzzed *fuzzed, unsigned index)
         recv(fd, in, sizeof(in), MSG_WAITALL) != (ssize_t)sizeof(in))
         return false;
     if (stream_get_reply(in, &reply, &err) < 0)
-        abort(); /* it must not say what it would not take */
+        fuzz_fail("it says what it would not take");
     if (reply.accepted)
         link_seal(&fuzzed->link, index, hello.nonce, reply.nonce, SEAL_TO_TARGET);
     return reply.accepted;
@@ -102,7 +103,7 @@ static void greet_strangely(struct fuzzed *fuzzed, struct input bytes)
     (void)!send(fd, bytes.data, bytes.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)shutdown(fd, SHUT_WR);
     if (recv(fd, in, sizeof(in), MSG_WAITALL) > 0)
-        abort(); /* nobody finds the MAC of a key by chance */
+        fuzz_fail("it answers who does not know the key");
     close(fd);
 }
 
@@ -137,7 +138,7 @@ static void settle(struct fuzzed *fuzzed)
             return;
         int left_ms = (int)(until_ms - clock_monotonic_ms());
         if (left_ms <= 0)
-            abort(); /* the link is over, and it does not notice */
+            fuzz_fail("the link is over, and it does not notice");
         if (poll(&event, 1, left_ms) > 0)
             (void)!read(event.fd, &count, sizeof(count));
     }
@@ -154,11 +155,9 @@ static void check(struct fuzzed *fuzzed)
     bool ran = atomic_load(&fuzzed->guest.runs) > 0;
     bool runs = state == MIGRATION_TARGET_RUNNING || state == MIGRATION_TARGET_POSTCOPY;
     if (runs && (!ran || discarded || epoch <= FUZZ_EPOCH))
-        abort();
+        fuzz_fail("it says that the guest runs");
     if (ran && !runs && progress.outcome != MIGRATION_OUTCOME_LOST)
-        abort();
-    if (ran && discarded && progress.outcome != MIGRATION_OUTCOME_LOST)
-        abort();
+        fuzz_fail("it says that the guest never ran");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -166,6 +165,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1)
         return 0;
     struct fuzzed fuzzed = {0};
+    log_init("fuzz", LOG_LEVEL_ERROR);
     struct input input = {data + 1, size - 1}, bytes;
     unsigned flags = data[0];
     fuzz_guest_make(&fuzzed.guest, false, flags & LINK_POSTCOPY);
@@ -177,7 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 0; greeted && i <= fuzzed.link.streams; i++)
         greeted = greet(&fuzzed, i);
     if (!greeted)
-        abort();
+        fuzz_fail("it does not take a greeting that is right");
     take_steps(&fuzzed, input);
     link_end(&fuzzed.link);
     settle(&fuzzed);
@@ -185,7 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned ran = atomic_load(&fuzzed.guest.runs);
     migration_target_free(fuzzed.target);
     if (atomic_load(&fuzzed.guest.runs) != ran)
-        abort(); /* after it was thrown away */
+        fuzz_fail("a guest that was thrown away runs");
     link_free(&fuzzed.link);
     close(fuzzed.listen_fd);
     fuzz_guest_free(&fuzzed.guest);
