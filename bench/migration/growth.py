@@ -10,13 +10,14 @@ import summary
 
 SIZES_GIB = (1, 2, 4, 8, 16)
 CALIBRATION_GIB = (0.5, 3)
+CALIBRATION_RUNS = 7  # at least: what they are off by grows with the size that is predicted
 TIME_WITHIN, PAUSE_WITHIN = 0.20, 0.30
 GIB = 1 << 30
 
 
-def _options_of(options, gib):
+def _options_of(options, gib, runs):
     one = copy.copy(options)
-    one.memory = int(gib * GIB)
+    one.memory, one.runs = int(gib * GIB), runs
     return one
 
 
@@ -31,14 +32,14 @@ def sizes(options):
     return fitting, left_out
 
 
-def _run(make_machines, options, gib):
+def _run(make_machines, options, gib, runs):
     """{name: runs} of guests of @gib."""
-    machines = make_machines(_options_of(options, gib))
+    machines = make_machines(_options_of(options, gib, runs))
     results = {machine.name: [] for machine in machines}
-    for number in range(options.runs):
+    for number in range(runs):
         for machine in machines:
             results[machine.name].append(machine.migrate())
-            print(f"{gib} GiB, run {number + 1}/{options.runs} {machine.name}", file=sys.stderr, flush=True)
+            print(f"{gib} GiB, run {number + 1}/{runs} {machine.name}", file=sys.stderr, flush=True)
     return results
 
 
@@ -54,14 +55,15 @@ def _within(rows, key, bound):
 def measure(options, make_machines, make_ours):
     """A list of {gib, predicted_s, predicted_pause_ms, runs: {name: runs}}; ours get time_error and pause_error."""
     fitting, left_out = sizes(options)
-    small, big = ((gib, summary.median(next(iter(_run(make_ours, options, gib).values())), "total_s"))
-                  for gib in CALIBRATION_GIB)
+    calibration = [_run(make_ours, options, gib, max(options.runs, CALIBRATION_RUNS)) for gib in CALIBRATION_GIB]
+    small, big = ((gib, summary.median(next(iter(results.values())), "total_s"))
+                  for gib, results in zip(CALIBRATION_GIB, calibration))
     rows = []
     for gib in fitting:
         predicted = None
         if small[1] and big[1]:
             predicted = small[1] + (gib - small[0]) * (big[1] - small[1]) / (big[0] - small[0])
-        results = _run(make_machines, options, gib)
+        results = _run(make_machines, options, gib, options.runs)
         ours = next(iter(results.values()))
         for run in ours:
             run["time_error"] = error_of(predicted, run.get("total_s"))
