@@ -90,6 +90,8 @@ static bool greet(struct fuzzed *fuzzed, unsigned index)
         fuzz_fail("it says what it would not take");
     if (reply.accepted)
         link_seal(&fuzzed->link, index, hello.nonce, reply.nonce, SEAL_TO_TARGET);
+    if (!reply.accepted)
+        (void)fprintf(stderr, "fuzz: refused: %s\n", reply.text);
     return reply.accepted;
 }
 

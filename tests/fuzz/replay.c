@@ -11,6 +11,8 @@
 
 #define INPUT_MAX (1u << 20)
 
+#pragma weak LLVMFuzzerInitialize /* some fuzzers have none */
+
 static int replay_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
@@ -55,6 +57,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--list") == 0)
         return 0;
+    if (LLVMFuzzerInitialize && LLVMFuzzerInitialize(&argc, &argv) != 0)
+        return 1;
     for (int i = 1; i < argc && argv[i][0] != '-'; i++) {
         long count = replay_folder(argv[i]);
         if (count <= 0) {
