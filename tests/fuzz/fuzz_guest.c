@@ -128,9 +128,9 @@ static void fill(uint8_t *ram)
         uint8_t *at = ram + (size_t)page * PAGE;
         for (unsigned i = 0; i < PAGE; i++) {
             x = x * 1664525u + 1013904223u;
-            at[i] = page % 4 == 0 ? 0
+            at[i] = page % 4 == 0   ? 0
                     : page % 4 == 1 ? 0x77
-                    : page % 4 == 2 ? (uint8_t)"a guest moves. "[i % 15]
+                    : page % 4 == 2 ? (uint8_t) "a guest moves. "[i % 15]
                                     : (uint8_t)(i < 1024 ? x >> 24 : 0);
         }
     }

@@ -1,9 +1,13 @@
 #include "tests/fuzz/fuzz_link.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "common/clock.h"
 
 const uint8_t link_key[MIGRATION_KEY_BYTES] = "the key of the migration that is";
 
@@ -119,20 +123,36 @@ void link_say(struct link *link, unsigned index, struct input bytes)
         say(link->fds[index], bytes.data, bytes.size);
 }
 
+bool link_receive(int fd, void *out, size_t size, int limit_ms)
+{
+    int64_t until_ms = clock_monotonic_ms() + limit_ms;
+    size_t have = 0;
+    while (have < size) {
+        struct pollfd readable = {.fd = fd, .events = POLLIN};
+        int64_t left_ms = until_ms - clock_monotonic_ms();
+        if (left_ms < 0)
+            return false;
+        /* libFuzzer's clock interrupts: only a look at the socket says whether it is over. */
+        (void)poll(&readable, 1, (int)left_ms);
+        ssize_t done = recv(fd, (uint8_t *)out + have, size - have, MSG_DONTWAIT);
+        if (done == 0 || (done < 0 && errno != EAGAIN && errno != EINTR))
+            return false;
+        have += done > 0 ? (size_t)done : 0;
+    }
+    return true;
+}
+
 void link_hear(struct link *link)
 {
-    struct timeval limit = {.tv_usec = LINK_WAIT_MS * 1000};
     uint8_t header[STREAM_HEADER_BYTES], some[4096];
-    int fd = link->fds[0];
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
-        recv(fd, header, sizeof(header), MSG_WAITALL) != (ssize_t)sizeof(header))
+    if (link->fds[0] < 0 || !link_receive(link->fds[0], header, sizeof(header), LINK_WAIT_MS))
         return;
-    size_t left = link_payload(header) + (link->flags & LINK_SEALED ? STREAM_TAG_BYTES : 0);
+    size_t left = link_payload(header) + (link->cipher ? STREAM_TAG_BYTES : 0);
     while (left > 0) {
-        ssize_t done = recv(fd, some, left < sizeof(some) ? left : sizeof(some), 0);
-        if (done <= 0)
+        size_t now = left < sizeof(some) ? left : sizeof(some);
+        if (!link_receive(link->fds[0], some, now, LINK_WAIT_MS))
             return;
-        left -= (size_t)done;
+        left -= now;
     }
 }
 

@@ -21,13 +21,13 @@ enum link_flag {
     LINK_VERIFY = 1,
     LINK_TWO_STREAMS = 2,
     LINK_POSTCOPY = 4,
-    LINK_SEALED = 8,  /* the frames of a step are encrypted, each by its own header */
+    LINK_SEALED = 8,   /* the frames of a step are encrypted, each by its own header */
     LINK_STRANGE = 16, /* the first steps are greetings, byte for byte */
-    LINK_DIRTY = 32,  /* the source's guest writes for some rounds */
+    LINK_DIRTY = 32,   /* the source's guest writes for some rounds */
 };
 
 enum link_step {
-    STEP_SAY = 0, /* + number of the connection: 0 control, 1 and 2 page streams */
+    STEP_SAY = 0,   /* + number of the connection: 0 control, 1 and 2 page streams */
     STEP_HEAR = 3,  /* waits for a frame of the control connection, LINK_WAIT_MS at most */
     STEP_CUT = 4,   /* + number: closes */
     STEP_ORDER = 7, /* of the controller */
@@ -63,6 +63,8 @@ void link_seal(struct link *link, unsigned index, const uint8_t *source_nonce,
 
 /* Sends what the kernel takes now. */
 void link_say(struct link *link, unsigned index, struct input bytes);
+/* Receives @size bytes of @fd within @limit_ms; false where they do not come. */
+bool link_receive(int fd, void *out, size_t size, int limit_ms);
 /* Takes one frame of the control connection. */
 void link_hear(struct link *link);
 void link_cut(struct link *link, unsigned index);

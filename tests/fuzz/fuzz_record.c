@@ -16,10 +16,10 @@
 #include "tests/fuzz/fuzz_guest.h"
 #include "tests/fuzz/fuzz_link.h"
 
-#define WIRES     3u
-#define STEP_MAX  65535u
-#define LIMIT_MS  10000
-#define SCRIPT    (1u << 20)
+#define WIRES    3u
+#define STEP_MAX 65535u
+#define LIMIT_MS 10000
+#define SCRIPT   (1u << 20)
 
 /* What one end said, as an input for the other. */
 struct script {
@@ -33,7 +33,7 @@ struct proxy {
     unsigned count;
     struct wire {
         int source, target;
-        size_t hello, reply;      /* bytes of greetings still to come */
+        size_t hello, reply;         /* bytes of greetings still to come */
         size_t to_source, to_target; /* of the frame under way: bytes still to come */
     } wires[WIRES];
     struct script to_target, to_source;
@@ -172,7 +172,8 @@ static void write_script(const char *corpus, const char *fuzzer, const char *nam
     char path[4096];
     (void)snprintf(path, sizeof(path), "%s/%s/%s", corpus, fuzzer, name);
     FILE *file = fopen(path, "wb");
-    if (!file || fwrite(script->bytes, 1, script->size, file) != script->size || fclose(file) != 0) {
+    if (!file || fwrite(script->bytes, 1, script->size, file) != script->size ||
+        fclose(file) != 0) {
         perror(path);
         exit(1);
     }

@@ -1,9 +1,10 @@
 /*
- * fuzz_source.c: a whole source against a target that knows the key: what that answers to greetings,
- * says on the control connection and asks for on the page streams. Whatever comes, a guest that was
- * given up never runs on here, and one that was not does.
+ * fuzz_source.c: a whole source against a target that knows the key: what that answers to
+ * greetings, says on the control connection and asks for on the page streams. Whatever comes, a
+ * guest that was given up never runs on here, and one that was not does.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,8 @@
 #include "tests/fuzz/fuzz_guest.h"
 #include "tests/fuzz/fuzz_link.h"
 
-#define ACCEPT_MS 1000
-#define END_MS    3000
+#define GREET_MS 5000
+#define END_MS   5000
 
 struct fuzzed {
     struct fuzz_guest guest;
@@ -31,9 +32,8 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
     struct error err = ERROR_INIT;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof(address);
-    fuzzed->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fuzzed->listen_fd < 0 ||
-        bind(fuzzed->listen_fd, (struct sockaddr *)&address, size) < 0 ||
+    fuzzed->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fuzzed->listen_fd < 0 || bind(fuzzed->listen_fd, (struct sockaddr *)&address, size) < 0 ||
         listen(fuzzed->listen_fd, 8) < 0 ||
         getsockname(fuzzed->listen_fd, (struct sockaddr *)&address, &size) < 0)
         abort();
@@ -52,13 +52,13 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
 static int accept_one(const struct fuzzed *fuzzed)
 {
     struct pollfd listener = {.fd = fuzzed->listen_fd, .events = POLLIN};
-    struct timeval limit = {.tv_sec = 1};
     struct linger linger = {.l_onoff = 1}; /* leaves no port behind that nobody may use for long */
-    if (poll(&listener, 1, ACCEPT_MS) <= 0)
+    while (poll(&listener, 1, GREET_MS) < 0 && errno == EINTR)
+        ;
+    int fd = accept4(fuzzed->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0 && errno == EAGAIN)
         return -1;
-    int fd = accept(fuzzed->listen_fd, NULL, NULL);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0)
         abort();
     return fd;
 }
@@ -69,10 +69,11 @@ static bool answer(struct fuzzed *fuzzed, unsigned index, const struct input *st
     struct error err = ERROR_INIT;
     uint8_t in[STREAM_HELLO_BYTES], out[STREAM_REPLY_BYTES] = {0};
     struct hello hello;
-    struct hello_reply reply = {
-        .version = STREAM_VERSION, .accepted = true, .postcopy = fuzzed->link.flags & LINK_POSTCOPY};
+    struct hello_reply reply = {.version = STREAM_VERSION,
+                                .accepted = true,
+                                .postcopy = fuzzed->link.flags & LINK_POSTCOPY};
     int fd = fuzzed->link.fds[index] = accept_one(fuzzed);
-    if (fd < 0 || recv(fd, in, sizeof(in), MSG_WAITALL) != (ssize_t)sizeof(in))
+    if (fd < 0 || !link_receive(fd, in, sizeof(in), GREET_MS))
         return false;
     if (stream_get_hello(in, &hello, &err) < 0 || hello.index != index)
         fuzz_fail("it says what it would not take");

@@ -1,7 +1,8 @@
 /*
  * fuzz_target.c: a whole target against a source that knows the key: its greetings, its control
- * connection and its page streams, from the first byte to a guest that runs, or never will. Whatever
- * comes, a guest that ran is never said to be gone, and one that was thrown away never ran.
+ * connection and its page streams, from the first byte to a guest that runs, or never will.
+ * Whatever comes, a guest that ran is never said to be gone, and one that was thrown away never
+ * ran.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 #include "tests/fuzz/fuzz_guest.h"
 #include "tests/fuzz/fuzz_link.h"
 
-#define END_MS 2000
+#define GREET_MS 5000
+#define END_MS   5000
 
 struct fuzzed {
     struct fuzz_guest guest;
@@ -30,8 +32,7 @@ struct fuzzed {
 static int connect_to(const struct fuzzed *fuzzed)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 ||
-        connect(fd, (const struct sockaddr *)&fuzzed->address, fuzzed->address_size) < 0)
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&fuzzed->address, fuzzed->address_size) < 0)
         fuzz_fail("cannot connect");
     return fd;
 }
@@ -49,8 +50,8 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
     /* Linux finds a free name in its abstract namespace: unix(7), autobind. */
     if (fuzzed->listen_fd < 0 ||
         bind(fuzzed->listen_fd, (struct sockaddr *)&fuzzed->address, sizeof(sa_family_t)) < 0 ||
-        getsockname(fuzzed->listen_fd, (struct sockaddr *)&fuzzed->address,
-                    &fuzzed->address_size) < 0 ||
+        getsockname(fuzzed->listen_fd, (struct sockaddr *)&fuzzed->address, &fuzzed->address_size) <
+            0 ||
         listen(fuzzed->listen_fd, 8) < 0)
         fuzz_fail("cannot listen");
     fuzzed->target =
@@ -63,7 +64,6 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
 static bool greet(struct fuzzed *fuzzed, unsigned index)
 {
     struct error err = ERROR_INIT;
-    struct timeval limit = {.tv_sec = 1};
     uint8_t out[STREAM_HELLO_BYTES], in[STREAM_REPLY_BYTES];
     struct migration_limits limits = link_limits(fuzzed->link.flags);
     struct hello_reply reply;
@@ -82,9 +82,8 @@ static bool greet(struct fuzzed *fuzzed, unsigned index)
     if (seal_mac(link_key, out, signed_bytes, NULL, 0, out + signed_bytes, &err) < 0)
         abort();
     int fd = fuzzed->link.fds[index] = connect_to(fuzzed);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     if (send(fd, out, sizeof(out), MSG_NOSIGNAL) != (ssize_t)sizeof(out) ||
-        recv(fd, in, sizeof(in), MSG_WAITALL) != (ssize_t)sizeof(in))
+        !link_receive(fd, in, sizeof(in), GREET_MS))
         return false;
     if (stream_get_reply(in, &reply, &err) < 0)
         fuzz_fail("it says what it would not take");
@@ -98,13 +97,11 @@ static bool greet(struct fuzzed *fuzzed, unsigned index)
 /* Says the bytes of the step to the door, and waits until it hangs up or has answered. */
 static void greet_strangely(struct fuzzed *fuzzed, struct input bytes)
 {
-    struct timeval limit = {.tv_usec = LINK_WAIT_MS * 1000};
-    uint8_t in[STREAM_REPLY_BYTES];
+    uint8_t in[1];
     int fd = connect_to(fuzzed);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     (void)!send(fd, bytes.data, bytes.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)shutdown(fd, SHUT_WR);
-    if (recv(fd, in, sizeof(in), MSG_WAITALL) > 0)
+    if (link_receive(fd, in, 1, LINK_WAIT_MS))
         fuzz_fail("it answers who does not know the key");
     close(fd);
 }
