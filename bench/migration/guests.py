@@ -20,6 +20,8 @@ WARM_MORE = 512 << 20
 MODES = {"auto": 0, "precopy": 1, "postcopy": 2}
 COMPRESS = ("auto", "off", "lz4", "zstd")  # in the order of enum MigrationCompress
 CODECS = ("none", "lz4", "zstd", "delta", "fill")
+# Of MigrationPause, in the order of its fields. The announcement is not in the total: the guest runs already.
+PAUSE_ITEMS = ("total", "stop", "last pages", "device state", "verify", "handover", "activate", "announce")
 
 
 class BenchError(RuntimeError):
@@ -67,6 +69,8 @@ class PoolVmm:
                 limits["n2"] = options.bandwidth
             if not options.encrypt:
                 limits["n5"] = 1
+            if options.verify:
+                limits["n4"] = 1
             limits["n30"] = COMPRESS.index(options.compress)
             cpu = cpu_seconds(source.process.pid) + cpu_seconds(target.process.pid)
             vmm.migrate(source, target, port=port, **limits)
@@ -82,11 +86,11 @@ class PoolVmm:
     @staticmethod
     def read(progress, cpu):
         pause = vmm.parse(_last(progress, 14))
-        items = ("total", "stop", "last pages", "device state", "verify", "handover", "activate")
         rounds = [vmm.parse(data) for data in progress.get(15, [])]
-        return Figures(total_s=_last(progress, 13) / 1e6, pause_ms=_last(pause, 1) / 1e3, wire=_last(progress, 5), page_bytes=_last(progress, 50),
+        return Figures(total_s=_last(progress, 13) / 1e6, pause_ms=_last(pause, 1) / 1e3, wire=_last(progress, 5),
+                       page_bytes=_last(progress, 50), streams=_last(progress, 18), postcopy=60 in progress,
                        predicted_pause_ms=_last(progress, 12) / 1e3, cpu_s=cpu, rounds=len(rounds),
-                       pause_items_us={name: _last(pause, i + 1) for i, name in enumerate(items)},
+                       pause_items_us={name: _last(pause, i + 1) for i, name in enumerate(PAUSE_ITEMS)},
                        round_list=[{"pages": _last(r, 2), "zero": _last(r, 3), "wire": _last(r, 4),
                                     "us": _last(r, 5), "dirtied": _last(r, 6), "page_bytes": _last(r, 30),
                                     "delta": _last(r, 31), "codec": CODECS[_last(r, 32)]} for r in rounds])
@@ -126,6 +130,7 @@ class Qmp:
 class Qemu:
     """qemu-system-x86_64 -M microvm to itself; @channels of multifd, 0: one stream."""
 
+    PROGRAM = "qemu-system-x86_64"
     UNLIMITED = 1 << 40
 
     def __init__(self, options, channels, auto_converge=False):
@@ -136,7 +141,7 @@ class Qemu:
 
     def start(self, folder, side, *more):
         options = self.options
-        words = ["qemu-system-x86_64", "-M", "microvm,isa-serial=on,auto-kernel-cmdline=off", "-accel", "kvm", "-smp", "1",
+        words = [self.PROGRAM, "-M", "microvm,isa-serial=on,auto-kernel-cmdline=off", "-accel", "kvm", "-smp", "1",
                  "-m", f"{options.memory >> 20}M", "-nodefaults", "-no-user-config", "-nographic", "-kernel",
                  str(options.payload), "-append", options.cmdline, "-serial", f"file:{folder}/{side}.serial",
                  "-qmp", f"unix:{folder}/{side}.qmp,server=on,wait=off", *more]
@@ -184,7 +189,7 @@ class Qemu:
         if info["status"] != "completed":
             return Figures(failed=info.get("error-desc", info["status"]))
         return Figures(total_s=info["total-time"] / 1e3, pause_ms=info["downtime"], wire=info["ram"]["transferred"],
-                       cpu_s=cpu, rounds=info["ram"]["dirty-sync-count"])
+                       page_bytes=info["ram"]["normal-bytes"], cpu_s=cpu, rounds=info["ram"]["dirty-sync-count"])
 
 
 def wait_ready(path):

@@ -20,3 +20,8 @@ def warm(size):
     process = multiprocessing.Process(target=_touch, args=(size,))
     process.start()
     process.join()
+
+
+def available_bytes():
+    with open("/proc/meminfo", encoding="ascii") as info:
+        return next(int(line.split()[1]) << 10 for line in info if line.startswith("MemAvailable:"))

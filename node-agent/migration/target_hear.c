@@ -81,7 +81,9 @@ static int hear(struct migration_target *target, const struct frame *frame, cons
     bool ready = target->state >= MIGRATION_TARGET_READY;
     switch (frame->type) {
     case FRAME_RETRACT:
-        return hear_retract(target, frame, err);
+        if (target->state != MIGRATION_TARGET_POSTCOPY)
+            return hear_retract(target, frame, err);
+        break; /* the guest runs: what it lacks would become zeros */
     case FRAME_GO:
         return hear_go(target, frame, payload, err);
     case FRAME_CANCEL:

@@ -12,6 +12,7 @@
 
 #include "node-agent/migration/event.h"
 #include "node-agent/migration/page_receiver.h"
+#include "tests/fuzz/fuzz.h"
 
 #define RAM_PAGES 64u
 
@@ -64,7 +65,8 @@ static void fuzz_pages(const uint8_t *data, size_t size)
 {
     struct error err = ERROR_INIT;
     struct page_receiver receiver;
-    struct migration_guest guest = {.pagemap_fd = -1, .ram_bytes = RAM_PAGES * 4096};
+    struct migration_guest guest = {.pagemap_fd = -1, .uffd = -1, .ram_bytes = RAM_PAGES * 4096};
+    struct demand demand;
     int pair[2], stop_fd = event_new(&err), wake_fd = event_new(&err);
     guest.ram =
         mmap(NULL, guest.ram_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -72,6 +74,8 @@ static void fuzz_pages(const uint8_t *data, size_t size)
         page_receiver_init(&receiver, &guest, stop_fd, wake_fd, &err) < 0 ||
         channel_open(&receiver.inlets[0].channel, pair[1], stop_fd, &err) < 0)
         abort();
+    demand_init(&demand, &guest, wake_fd);
+    receiver.demand = &demand;
     receiver.count = 1;
     if (page_receiver_start(&receiver, &err) < 0)
         abort();
@@ -89,6 +93,7 @@ static void fuzz_pages(const uint8_t *data, size_t size)
     (void)channel_wait(wake_fd, POLLIN, -1, 0, &err);
     event_raise(stop_fd);
     page_receiver_stop(&receiver);
+    demand_destroy(&demand);
     close(pair[0]);
     close(stop_fd);
     close(wake_fd);
@@ -121,8 +126,6 @@ static void fuzz_codec(const uint8_t *data, size_t size)
     free(ram);
     free(in);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

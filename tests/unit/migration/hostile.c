@@ -170,6 +170,7 @@ static int forge_hello(struct rig *rig, unsigned index)
                           .streams = 1,
                           .ram_bytes = rig->to->guest.ram_bytes,
                           .next_epoch = 5,
+                          .postcopy = rig->to->guest.uffd >= 0,
                           .migration_id = "m-1"};
     strcpy(hello.vm_id, rig->to->guest.vm_id);
     stream_put_hello(out, &hello);
@@ -182,13 +183,20 @@ static int forge_hello(struct rig *rig, unsigned index)
     return fd;
 }
 
-static void start_forger(struct forger *forger)
+static void make_forger(struct forger *forger, bool watched)
 {
     rig_make(&forger->rig);
+    if (watched)
+        fake_guest_watch(forger->rig.to);
     forger->rig.in.limits.unencrypted = true;
     rig_start_target(&forger->rig);
     forger->control = forge_hello(&forger->rig, 0);
     forger->pages = forge_hello(&forger->rig, 1);
+}
+
+static void start_forger(struct forger *forger)
+{
+    make_forger(forger, false);
 }
 
 static void forge_frame(int fd, const struct frame *frame, const void *payload, size_t size)
@@ -398,4 +406,34 @@ Test(hostile, bytes_that_dribble_in_are_still_a_frame)
     cr_assert_eq(forger.rig.to->guest.ram[9 * 4096 + 4095], 'x');
     forge(forger.control, FRAME_CANCEL, 0, 0, 0, NULL, 0);
     expect_failed(&forger);
+}
+
+/* A pause that is taken back once the guest runs would have it run on with zeros for the pages that
+ * are lacking. */
+Test(hostile, a_pause_cannot_be_taken_back_once_the_guest_runs)
+{
+    static uint8_t state[100000];
+    struct forger forger;
+    uint32_t numbers[2] = {htole32(1), htole32(1)};
+    uint64_t lacking = htole64(RUN(3, 1));
+    make_forger(&forger, true);
+    for (size_t i = 0; i < sizeof(state); i++)
+        state[i] = (uint8_t)(i * 7 + i / 256); /* as the fake guest wants it */
+    forge(forger.pages, FRAME_ROUND_END, 0, 0, 1, NULL, 0);
+    forge(forger.control, FRAME_STALE, 0, 8, 0, &lacking, sizeof(lacking));
+    forge(forger.control, FRAME_STATE_BEGIN, 0, 8, sizeof(state), numbers, sizeof(numbers));
+    forge(forger.control, FRAME_POSTCOPY, 0, 0, 1, NULL, 0);
+    forge(forger.control, FRAME_STATE, 0, sizeof(state), 0, state, sizeof(state));
+    cr_assert(rig_wait_target(&forger.rig, MIGRATION_TARGET_READY));
+    numbers[1] = 0;
+    forge(forger.control, FRAME_GO, 0, 8, 5, numbers, sizeof(numbers));
+    cr_assert(rig_wait_target(&forger.rig, MIGRATION_TARGET_POSTCOPY));
+    forge(forger.control, FRAME_RETRACT, 0, 0, 1, NULL, 0);
+    for (unsigned i = 0; i < 500 && !atomic_load(&forger.rig.to->held); i++)
+        usleep(10000);
+    cr_assert(atomic_load(&forger.rig.to->held), "the guest waits for its page");
+    cr_assert(rig_wait_target(&forger.rig, MIGRATION_TARGET_POSTCOPY));
+    close(forger.control);
+    close(forger.pages);
+    rig_free(&forger.rig);
 }
