@@ -46,7 +46,8 @@ static void adopt_vm(struct vm *vm)
 {
     struct error err = ERROR_INIT;
     const struct vm_record *record = &vm->record;
-    vm->ran = true; /* perhaps; to forget one that had would be worse */
+    vm->ran = true;    /* perhaps; to forget one that had would be worse */
+    vm->moving = true; /* perhaps; its first status sets the limit then */
     if (record->ended) {
         vm->state = record->ended;
         (void)snprintf(vm->text, sizeof vm->text, "%s", record->text);

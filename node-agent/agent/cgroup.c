@@ -75,10 +75,27 @@ void cgroup_close(struct cgroup *cgroup)
     close_fd(&cgroup->root_fd);
 }
 
+static int write_limit(int dir_fd, unsigned vcpus, bool moving, struct error *err)
+{
+    char limit[48] = "max";
+    if (!moving)
+        (void)snprintf(limit, sizeof limit, "%u %u", vcpus * PERIOD_US + PERIOD_US / 2, PERIOD_US);
+    return write_value(dir_fd, "cpu.max", limit, err);
+}
+
+int cgroup_limit(const struct cgroup *cgroup, const char *vm_id, unsigned vcpus, bool moving,
+                 struct error *err)
+{
+    if (cgroup->root_fd < 0)
+        return 0;
+    auto_fd int dir_fd = files_open_dir(cgroup->root_fd, vm_id, err);
+    return dir_fd < 0 ? -1 : write_limit(dir_fd, vcpus, moving, err);
+}
+
 int cgroup_add(struct cgroup *cgroup, const char *vm_id, unsigned vcpus, int *procs_fd,
                struct error *err)
 {
-    char weight[16], limit[48];
+    char weight[16];
     unsigned share = vcpus * 100;
     *procs_fd = -1;
     if (cgroup->root_fd < 0)
@@ -89,9 +106,8 @@ int cgroup_add(struct cgroup *cgroup, const char *vm_id, unsigned vcpus, int *pr
     if (dir_fd < 0)
         return -1;
     (void)snprintf(weight, sizeof weight, "%u", share > 10000 ? 10000 : share);
-    (void)snprintf(limit, sizeof limit, "%u %u", vcpus * PERIOD_US + PERIOD_US / 2, PERIOD_US);
     if (write_value(dir_fd, "cpu.weight", weight, err) < 0 ||
-        write_value(dir_fd, "cpu.max", limit, err) < 0)
+        write_limit(dir_fd, vcpus, false, err) < 0)
         return -1;
     *procs_fd = openat(dir_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
     return *procs_fd < 0 ? error_errno(err, errno, "cgroup.procs") : 0;

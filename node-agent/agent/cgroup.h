@@ -3,9 +3,10 @@
  *
  * /sys/fs/cgroup/NAME/VM_ID, with the controllers cpu and memory where the host has them.
  * cpu.weight goes with the number of vCPUs, so that VMs share a busy host by their size; cpu.max
- * leaves half a CPU beyond the vCPUs for the VMM's own threads. Memory is counted, not limited: the
- * guest's RAM is bounded by what it was given, and a limit would kill it instead of its host's
- * caches.
+ * leaves half a CPU beyond the vCPUs for the VMM's own threads, and none is set while the VM
+ * migrates, as its streams should use the processors that others leave idle. Memory is counted, not
+ * limited: the guest's RAM is bounded by what it was given, and a limit would kill it instead of
+ * its host's caches.
  */
 #pragma once
 
@@ -27,6 +28,10 @@ void cgroup_close(struct cgroup *cgroup);
  */
 int cgroup_add(struct cgroup *cgroup, const char *vm_id, unsigned vcpus, int *procs_fd,
                struct error *err);
+/* Sets the limit of a group that exists, @moving: to none. Fine where this host has no cgroup v2.
+ */
+int cgroup_limit(const struct cgroup *cgroup, const char *vm_id, unsigned vcpus, bool moving,
+                 struct error *err);
 /* Removes the VM's group once its last process is gone; fine where there is none. */
 void cgroup_remove(struct cgroup *cgroup, const char *vm_id);
 /* Memory charged to the group, in bytes; false where it is not known. */

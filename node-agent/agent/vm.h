@@ -43,6 +43,7 @@ struct vm {
     char text[512];
     bool warned; /* its VMM's nonsense was logged, once */
     bool ran;    /* its guest has run here, or may have */
+    bool moving; /* its group has no CPU limit; false also where that is not known */
     int dir_fd;
     int pidfd; /* -1: no process */
     struct loop_source *death;

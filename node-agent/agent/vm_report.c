@@ -179,6 +179,23 @@ static Vmpool__VmState shown_state(const struct vm *vm, Vmpool__VmState said)
     return early ? VMPOOL__VM_STATE__VM_PREPARING : said;
 }
 
+static bool is_moving(const struct vm *vm, Vmpool__MigrationPhase phase)
+{
+    return vm->state == VMPOOL__VM_STATE__VM_INCOMING || vm->state == VMPOOL__VM_STATE__VM_READY ||
+           vm->state == VMPOOL__VM_STATE__VM_MIGRATING ||
+           phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY;
+}
+
+static void limit_cpu(struct vm *vm, bool moving)
+{
+    struct error err = ERROR_INIT;
+    if (moving == vm->moving)
+        return;
+    vm->moving = moving;
+    if (cgroup_limit(&vm->agent->cgroup, vm->id, vm->spec->vcpus, moving, &err) < 0)
+        log_warn("VM %s (%s): %s", vm->spec->name, vm->id, err.text);
+}
+
 void vm_take_status(struct vm *vm, const Vmpool__VmmStatus *status)
 {
     struct error err = ERROR_INIT;
@@ -197,6 +214,7 @@ void vm_take_status(struct vm *vm, const Vmpool__VmmStatus *status)
     sample_rates(vm, status->usage);
 
     Vmpool__MigrationPhase phase = status->migration ? status->migration->phase : 0;
+    limit_cpu(vm, is_moving(vm, phase));
     if (vm->state == VMPOOL__VM_STATE__VM_PANICKED && vm->state != vm->event_state)
         vm_send_event(vm, "panic");
     else if (vm->state != vm->event_state)

@@ -3,7 +3,7 @@
  *
  * RAM is one anonymous mapping; KVM sees it as one or two slots (layout.h). It is anonymous and not
  * a memfd because only there huge pages come without the administrator's doing: what a page of 4
- * KiB costs when it is first touched, a thousand of them cost (docs/architecture.md has figures).
+ * KiB costs when it is first touched, a thousand of them cost (docs/migration.md has figures).
  * What was never touched is found by the process's pagemap (kernel,
  * Documentation/admin-guide/mm/pagemap.rst). Whatever the VMM itself
  * writes (rings, read buffers, completions) KVM's dirty log does not show, so each writer calls
