@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "node-agent/agent/adopt.h"
 #include "node-agent/agent/commands.h"
+#include "node-agent/agent/faults.h"
 #include "node-agent/agent/files.h"
 #include "node-agent/agent/names.h"
 #include "node-agent/agent/report.h"
@@ -45,7 +46,8 @@ void agent_answer(struct agent *agent, uint64_t request_id, Vmpool__NodeAnswer *
     message.request_id = request_id;
     message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_ANSWER;
     message.answer = answer;
-    agent_send(agent, &message);
+    for (unsigned copies = fault_message("agent.answer"); copies > 0; copies--)
+        agent_send(agent, &message);
 }
 
 void agent_answer_error(struct agent *agent, uint64_t request_id, const struct error *err)
