@@ -95,7 +95,8 @@ void options_help(void)
         "  --help, --version\n"
         "\n"
         "The first start makes the pool; poolctl on the same host speaks to it at once, by\n"
-        "DIR/admin.context. Exit status: 0 ended by a signal, 1 failed, 3 usage, 4 something named\n"
+        "DIR/admin.context. Exit status: 0 ended by a signal, 1 failed, 3 usage, 4 something "
+        "named\n"
         "is not there, 5 the port or the state is in use.");
 }
 

@@ -282,8 +282,7 @@ static Vmpool__HostVerdict *describe_verdict(struct controller *controller,
     pb_set(&out->reason, verdict->reason);
     pb_set(&out->filter, verdict->filter);
     pb_set(&out->change, verdict->change);
-    if (!verdict->fits && question->not_node &&
-        strcmp(verdict->node, question->not_node) == 0) {
+    if (!verdict->fits && question->not_node && strcmp(verdict->node, question->not_node) == 0) {
         pb_set(&out->reason, "is where the VM is now");
         pb_set(&out->change, "");
     }

@@ -4,9 +4,10 @@
  * bzImage (Documentation/arch/x86/boot.rst): "HdrS" at 0x202, the protocol's version at 0x206 (2.12
  * or later for the 64-bit entry, XLF_KERNEL_64 at 0x236), the real-mode part of setup_sects + 1
  * sectors, and behind it syssize paragraphs of 16 bytes.
- * ELF: 64-bit x86-64 whose segments lie inside the file, with the note that holds the PVH entry (Xen's
- * xen/include/public/elfnote.h): name size, descriptor size, type, name, descriptor, each padded to 4.
- * MBR and GPT (UEFI 2.10, 5.2 and 5.3): partitions and the backup header lie inside the disk.
+ * ELF: 64-bit x86-64 whose segments lie inside the file, with the note that holds the PVH entry
+ * (Xen's xen/include/public/elfnote.h): name size, descriptor size, type, name, descriptor, each
+ * padded to 4. MBR and GPT (UEFI 2.10, 5.2 and 5.3): partitions and the backup header lie inside
+ * the disk.
  */
 #include <elf.h>
 #include <inttypes.h>
@@ -77,7 +78,8 @@ static bool has_pvh_note(const unsigned char *notes, size_t size)
     return false;
 }
 
-/* Whether @segment, whose end lies inside the file, is of notes and has the PVH entry among them. */
+/* Whether @segment, whose end lies inside the file, is of notes and has the PVH entry among them.
+ */
 static int find_pvh(const struct image_file *file, const Elf64_Phdr *segment, bool *found,
                     struct error *err)
 {

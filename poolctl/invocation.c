@@ -47,8 +47,8 @@ static int unknown_option(const struct invocation *call, const char *typed, cons
     const char *meant = command_suggest_option(call->command, name);
     if (meant)
         return error_set(err, ERROR_USAGE,
-                         "unknown option %s: did you mean --%s? (see 'poolctl %s --help')", typed, meant,
-                         path);
+                         "unknown option %s: did you mean --%s? (see 'poolctl %s --help')", typed,
+                         meant, path);
     return error_set(err, ERROR_USAGE, "unknown option %s: see 'poolctl %s --help'", typed, path);
 }
 
@@ -154,8 +154,9 @@ static int check_complete(const struct invocation *call, struct error *err)
                              argument->words);
     }
     if (call->argument_count > position)
-        return error_set(err, ERROR_USAGE, "%s: '%s' is one argument too many (see 'poolctl %s --help')",
-                         path, call->arguments[position], path);
+        return error_set(err, ERROR_USAGE,
+                         "%s: '%s' is one argument too many (see 'poolctl %s --help')", path,
+                         call->arguments[position], path);
     for (const struct option *option = call->command->options; option && option->name; option++)
         if (option->required && !invocation_has(call, option->name))
             return error_set(err, ERROR_USAGE, "%s needs --%s %s (see 'poolctl %s --help')", path,

@@ -243,8 +243,7 @@ static void print_csv(const struct view_style *style, const struct view *view, c
         for (const struct field *field = view->fields; field->title; field++) {
             const char *paths[] = {field->path, field->of};
             for (int i = 0; i < 2; i++) {
-                if (!paths[i] || (field->flags & FIELD_NO_CSV) ||
-                    csv_has(view, field, paths[i]))
+                if (!paths[i] || (field->flags & FIELD_NO_CSV) || csv_has(view, field, paths[i]))
                     continue;
                 if (row == 0) {
                     csv_header(out, paths[i], first);

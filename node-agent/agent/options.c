@@ -51,8 +51,10 @@ static const char help_text[] =
     "  --version, --help\n"
     "\n"
     "SIGTERM ends the agent and leaves every guest running; the next start adopts them again.\n"
-    "Exit status: 0 told to end, 1 failed, 3 wrong usage, 4 something named is not there, 5 another\n"
-    "agent runs here, the node is in another pool or its token is spent, 7 the controller does not\n"
+    "Exit status: 0 told to end, 1 failed, 3 wrong usage, 4 something named is not there, 5 "
+    "another\n"
+    "agent runs here, the node is in another pool or its token is spent, 7 the controller does "
+    "not\n"
     "know the token.\n";
 
 enum {

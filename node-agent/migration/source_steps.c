@@ -43,7 +43,8 @@ static void let_run(struct migration_source *source, struct error *err)
         error_wrap(err, "and the guest cannot be resumed (%s)", why.text);
     source->paused = false;
     bool queued = false;
-    for (unsigned copies = source->greeted ? fault_message("source.cancel") : 0; copies > 0; copies--)
+    for (unsigned copies = source->greeted ? fault_message("source.cancel") : 0; copies > 0;
+         copies--)
         queued = source_queue(source, FRAME_CANCEL, 0, NULL, 0, &ignored) == 0;
     if (queued)
         source_goodbye(source, clock_monotonic_ns() + GOODBYE_NS);

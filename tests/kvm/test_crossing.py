@@ -176,6 +176,7 @@ class Crossing(unittest.TestCase):
             word = pool.run(point, fault)
         except AssertionError as error:
             self.matrix[point.name, str(fault)] = "failed the test"
+            print(f"    {str(error).splitlines()[0]}", flush=True)
             return fault, str(error)
         finally:
             self.pools.put(pool)

@@ -364,6 +364,7 @@ inline decide()
     :: SOURCE_GONE && target_report == Absent -> go(Gone)
     :: source_report == Lost && !knows_gave_up &&
        (target_report == Incoming || target_report == Absent) -> go(Leave)
+    :: SOURCE_GONE && !knows_gave_up && target_report == Incoming -> go(Leave)
     :: else
     fi
 }
@@ -427,7 +428,12 @@ end:do
     :: atomic { step == RunTarget && target_answer == Refused -> go(Stream) }
     :: atomic { step == TakeBack && target_answer == Done -> last_epoch++; go(RunSource) }
     :: atomic { step == TakeBack && target_answer == Refused -> go(Stream) }
-    :: atomic { step == Leave && target_answer == Done -> go(Over) }
+    :: atomic { step == Leave && target_answer == Done ->
+            if
+            :: SOURCE_GONE -> vm_failed = true
+            :: else
+            fi;
+            go(Over) }
     :: atomic { step == Leave && target_answer == Refused -> go(Stream) }
     :: atomic { step == RunSource && source_answer == Done ->
             assert(last_epoch > epoch); epoch = last_epoch; go(Over) }

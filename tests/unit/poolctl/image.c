@@ -137,10 +137,10 @@ static void make_files(void)
 
 static void remove_files(void)
 {
-    static const char *const names[] = {
-        "vmlinuz",     "initrd.cpio", "initrd.gz", "disk.raw", "empty",    "text", "disk.qcow2",
-        "vmlinuz.cut", "cpio.cut",    "gz.cut",    "disk.cut", "disk.odd", "fifo",
-        "vmlinux",     "program"};
+    static const char *const names[] = {"vmlinuz",  "initrd.cpio", "initrd.gz",  "disk.raw",
+                                        "empty",    "text",        "disk.qcow2", "vmlinuz.cut",
+                                        "cpio.cut", "gz.cut",      "disk.cut",   "disk.odd",
+                                        "fifo",     "vmlinux",     "program"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         (void)unlink(path_of(names[i]));
     (void)rmdir(folder);
