@@ -51,17 +51,18 @@ def _model():
 
 def _crossing():
     """An answer is one point in the code, and one for each command in the crossing."""
-    return {re.sub(r"agent\.answer\..*", "agent.answer", point.name) for point in _points() if "job." not in point.name}
+    return {re.sub(r"agent\.answer\..*", "agent.answer", point.name) for point in _crossing_module().POINTS if "job." not in point.name}
 
 
 def _steps():
     table = re.search(r"steps\[\] = \{(.*?)\};", _read("controller/job_vm_migrate.c"), re.S)[1]
-    crossed = {point.name.split(".")[2] for point in _points() if point.name.startswith("job.")}
+    crossed = {point.name.split(".")[2] for point in _crossing_module().POINTS if point.name.startswith("job.")}
+    crossed |= _crossing_module().IN_PASSING
     steps = set(re.findall(r'\{"([a-z-]+)"', table)) | {"end"}
     return steps if steps == crossed else steps ^ crossed
 
 
-def _points():
+def _crossing_module():
     sys.path.insert(0, str(PROJECT / "tests" / "kvm"))
     import test_crossing  # pylint: disable=import-outside-toplevel # its folder is no package
-    return test_crossing.POINTS
+    return test_crossing
