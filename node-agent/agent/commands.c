@@ -132,13 +132,9 @@ static void handle_prepare(struct agent *agent, uint64_t request_id,
 static void answer_again(struct agent *agent, uint64_t request_id, const uint8_t *data, size_t size)
 {
     Vmpool__NodeAnswer *answer = vmpool__node_answer__unpack(NULL, size, data);
-    Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
     if (!answer)
         return;
-    message.request_id = request_id;
-    message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_ANSWER;
-    message.answer = answer;
-    agent_send(agent, &message);
+    agent_send_answer(agent, request_id, answer);
     vmpool__node_answer__free_unpacked(answer, NULL);
 }
 
