@@ -9,7 +9,27 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The text behind "point=" in VMPOOL_FAULTS, or NULL. */
+#include "common/cleanup.h"
+
+#define TEXT_MAX_BYTES 1024
+#define HOLD_MAX_MS    10000
+#define HOLD_STEP_MS   2
+
+/* What VMPOOL_FAULTS says now; @text holds it where it stands in a file. NULL: nothing. */
+static const char *read_faults(char text[TEXT_MAX_BYTES])
+{
+    const char *faults = getenv("VMPOOL_FAULTS");
+    if (!faults || faults[0] != '@')
+        return faults;
+    auto_fd int fd = open(faults + 1, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, text, TEXT_MAX_BYTES - 1);
+    if (size <= 0)
+        return NULL;
+    text[size] = '\0';
+    return text;
+}
+
+/* The text behind "point=" in @faults, or NULL. */
 static const char *find_action(const char *faults, const char *point)
 {
     size_t length = strlen(point);
@@ -26,7 +46,8 @@ static const char *find_action(const char *faults, const char *point)
 static bool is_action(const char *text, const char *action)
 {
     size_t length = strlen(action);
-    return strncmp(text, action, length) == 0 && (text[length] == 0 || text[length] == ',');
+    return strncmp(text, action, length) == 0 &&
+           (text[length] == 0 || text[length] == ',' || text[length] == '\n');
 }
 
 static void wait_ms(long ms)
@@ -36,29 +57,43 @@ static void wait_ms(long ms)
         continue;
 }
 
+static void hold(const char *point)
+{
+    char text[TEXT_MAX_BYTES];
+    for (long ms = 0; ms < HOLD_MAX_MS && find_action(read_faults(text), point); ms += HOLD_STEP_MS)
+        wait_ms(HOLD_STEP_MS);
+}
+
 static void note(const char *point)
 {
     const char *path = getenv("VMPOOL_FAULTS_LOG");
     char line[128];
-    int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+    auto_fd int fd = path ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
     if (fd < 0)
         return;
-    int length = snprintf(line, sizeof line, "%s\n", point);
+    int length = snprintf(line, sizeof line, "%s %d\n", point, (int)getpid());
     (void)!write(fd, line, (size_t)length < sizeof line ? (size_t)length : sizeof line - 1);
-    (void)close(fd);
 }
 
-bool fault_point(const char *point)
+unsigned fault_message(const char *point)
 {
-    const char *action = find_action(getenv("VMPOOL_FAULTS"), point);
+    char text[TEXT_MAX_BYTES];
+    const char *action = find_action(read_faults(text), point);
     if (!action)
-        return false;
+        return 1;
     note(point);
     if (is_action(action, "kill"))
         (void)kill(getpid(), SIGKILL);
     else if (is_action(action, "stop"))
         (void)raise(SIGSTOP); /* to this thread: sent to the process, another may take it first */
+    else if (is_action(action, "hold"))
+        hold(point);
     else if (strncmp(action, "delay:", 6) == 0)
         wait_ms(strtol(action + 6, NULL, 10));
-    return is_action(action, "drop");
+    return is_action(action, "drop") ? 0 : is_action(action, "repeat") ? 2 : 1;
+}
+
+bool fault_point(const char *point)
+{
+    return fault_message(point) == 0;
 }

@@ -5,6 +5,7 @@
 #define RUNT HANDOVER_RUN_TARGET
 #define BACK HANDOVER_TAKE_BACK
 #define ABDN HANDOVER_ABANDON
+#define LEAV HANDOVER_LEAVE
 #define GONE HANDOVER_GONE
 
 /* clang-format off */
@@ -17,6 +18,8 @@
  *     as its node.
  *   LOST x READY: the source may have resumed after its pause ran out. Its node's return or removal
  *     by the operator decides.
+ *   DIED x PREPARING: it waits for a connection that will never come; or GO is on its way to it and
+ *     its word is old: then the agent refuses to throw it away.
  *   DIED x READY, FENCED x READY: the source may have run on, and written to disks, before it died:
  *     the RAM that the target holds is older than those disks.
  *   GAVE_UP x BROKE: the guest ran on at the target: the source's copy is older than its disks.
@@ -25,11 +28,11 @@
 static const unsigned char decisions[SOURCE_WORDS][TARGET_WORDS] = {
     /* target:            SILENT LOST  PREP  READY RAN   BROKE NONE  FENCED */
     [SOURCE_SILENT]    = {WAIT,  WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
-    [SOURCE_LOST]      = {WAIT,  WAIT, ABDN, WAIT, ACPT, GONE, ABDN, ABDN},
+    [SOURCE_LOST]      = {WAIT,  WAIT, LEAV, WAIT, ACPT, GONE, LEAV, LEAV},
     [SOURCE_STREAMING] = {WAIT,  WAIT, WAIT, WAIT, ACPT, GONE, WAIT, WAIT},
     [SOURCE_RUNS_ON]   = {ABDN,  ABDN, ABDN, ABDN, ACPT, GONE, ABDN, ABDN},
     [SOURCE_GAVE_UP]   = {WAIT,  WAIT, WAIT, RUNT, ACPT, GONE, BACK, BACK},
-    [SOURCE_DIED]      = {WAIT,  WAIT, WAIT, GONE, ACPT, GONE, GONE, GONE},
+    [SOURCE_DIED]      = {WAIT,  WAIT, LEAV, GONE, ACPT, GONE, GONE, GONE},
     [SOURCE_DIED_LATE] = {WAIT,  WAIT, WAIT, RUNT, ACPT, GONE, GONE, GONE},
     [SOURCE_FENCED]    = {WAIT,  WAIT, GONE, GONE, ACPT, GONE, GONE, GONE},
 };
@@ -70,7 +73,7 @@ const char *handover_target_name(enum target_word word)
 
 const char *handover_decision_name(enum handover_decision decision)
 {
-    static const char *const names[] = {"wait",      "accept",  "run target",
-                                        "take back", "abandon", "gone"};
+    static const char *const names[] = {"wait",    "accept", "run target", "take back",
+                                        "abandon", "leave",  "gone"};
     return names[decision];
 }

@@ -43,7 +43,9 @@ enum handover_decision {
     HANDOVER_TAKE_BACK,  /* discard the target; on its word that it is done, let the source run
                             at an epoch above */
     HANDOVER_ABANDON,    /* the source keeps the VM; discard the target */
-    HANDOVER_GONE,       /* no copy can go on: discard what is left and say so */
+    HANDOVER_LEAVE, /* discard the target unless it got ready meanwhile; then the VM is what its
+                       source is: unknown, or ended */
+    HANDOVER_GONE,  /* no copy can go on: discard what is left and say so */
 };
 
 enum handover_decision handover_decide(enum source_word source, enum target_word target);

@@ -7,8 +7,9 @@
  *
  *     prepare refused        undo        discard the target, ask the next host
  *     source keeps the VM    abandon     discard the target, end
- *     source is lost, target
- *       has nothing          leave       make sure of it, end; the VM is as unknown as its node
+ *     source is lost or has
+ *       died, target has
+ *       nothing              leave       make sure of it, end; the VM is unknown or has failed
  *     target may run         run-target  RUN at the new epoch
  *     target has nothing     take-back   DISCARD; on its word run-source at an epoch above
  *     nobody can go on       gone        discard the target, the VM has failed
@@ -249,7 +250,10 @@ static void decide(struct controller *controller, struct job *job)
         job_go(controller, job, "take-back");
         break;
     case HANDOVER_ABANDON:
-        job_go(controller, job, source == SOURCE_LOST ? "leave" : "abandon");
+        job_go(controller, job, "abandon");
+        break;
+    case HANDOVER_LEAVE:
+        job_go(controller, job, "leave");
         break;
     case HANDOVER_GONE:
         /* Where it ran the guest wrote to its disks: what the source has is never taken back. */

@@ -15,7 +15,9 @@ static void send_action(struct controller *controller, struct job *job,
     Vmpool__ControllerToNode command = VMPOOL__CONTROLLER_TO_NODE__INIT;
     Vmpool__NodeVmCommand body = VMPOOL__NODE_VM_COMMAND__INIT;
     body.vm_id = job->vm->stored->spec->id;
-    body.epoch = job->vm->stored->epoch;
+    /* Whatever the node has seen of it, as the target of a handover that failed, goes too. */
+    body.epoch = action == VMPOOL__NODE_VM_COMMAND__ACTION__REMOVE ? job->vm->stored->last_epoch
+                                                                   : job->vm->stored->epoch;
     body.action = action;
     command.body_case = VMPOOL__CONTROLLER_TO_NODE__BODY_VM_COMMAND;
     command.vm_command = &body;

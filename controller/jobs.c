@@ -14,6 +14,8 @@
 
 /* A command's request_id is its job's id and its place in the journal. */
 #define SEQUENCE_BITS 16
+/* How often a command is said, without an answer, within the time it may take. */
+#define REPEATS 3
 
 static const struct job_kind *const kinds[] = {&job_vm_create,  &job_vm_start,  &job_vm_stop,
                                                &job_vm_kill,    &job_vm_remove, &job_vm_migrate,
@@ -183,7 +185,20 @@ void job_command(struct controller *controller, struct job *job, const struct no
     command->request_id = job->stored->id << SEQUENCE_BITS | job->stored->sequence;
     job->awaiting = true;
     (void)snprintf(job->awaited_node, sizeof job->awaited_node, "%s", node->stored->id);
+    pb_free(job->told);
+    job->told = pb_copy(&command->base);
+    job->told_ms = clock_monotonic_ms();
     (void)node_send(controller, node, command);
+}
+
+static void repeat_command(struct controller *controller, struct job *job, int64_t now_ms)
+{
+    const struct node *node = job->awaiting ? node_by_id(controller, job->awaited_node) : NULL;
+    if (!node || !job->told ||
+        now_ms - job->told_ms < (int64_t)controller->config.command_timeout_ms / REPEATS)
+        return;
+    job->told_ms = now_ms;
+    (void)node_send(controller, node, job->told);
 }
 
 /* ---- the end ---- */
@@ -196,6 +211,8 @@ static void end(struct controller *controller, struct job *job, Vmpool__JobPhase
     job->stored->phase = phase;
     job->stored->ended_wall_ms = (uint64_t)clock_wall_ms();
     job->entering = job->awaiting = false;
+    pb_free(job->told);
+    job->told = NULL;
     job->fresh = true;
     job->deadline_ms = 0;
     if (job->vm && job->vm->job == job)
@@ -334,6 +351,8 @@ void jobs_check(struct controller *controller)
     int64_t now_ms = clock_monotonic_ms();
     for (struct job *next, *job = controller->jobs; job; job = next) {
         next = job->next;
+        if (job_running(job))
+            repeat_command(controller, job, now_ms);
         if (job->deadline_ms == 0 || job->deadline_ms > now_ms || !job_running(job))
             continue;
         job->deadline_ms = 0;
@@ -400,6 +419,7 @@ void jobs_free(struct controller *controller)
     while (controller->jobs) {
         struct job *job = controller->jobs;
         controller->jobs = job->next;
+        pb_free(job->told);
         pb_free(job->stored);
         free(job);
     }

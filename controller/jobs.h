@@ -61,6 +61,8 @@ struct job {
     bool fresh;    /* came to its step, or ended, in this turn; for faults.h */
     bool awaiting; /* an answer, from ... */
     char awaited_node[33];
+    Vmpool__ControllerToNode *told; /* the last command, and when it was said last */
+    int64_t told_ms;
     int64_t deadline_ms; /* monotonic; 0: none */
     int64_t entered_ms;
     unsigned children;  /* running */
@@ -92,7 +94,8 @@ void job_show(struct controller *controller, const struct job *job);
 /* JOB_TIMEOUT comes in @ms; 0: never. */
 void job_limit(struct job *job, uint64_t ms);
 /* Sends a command of this step to a node, and awaits its answer. Not connected: it is sent when
- * the node is back, by JOB_ENTER. */
+ * the node is back, by JOB_ENTER. One that stays unanswered is said again, as it was: either it or
+ * its answer may be lost. */
 void job_command(struct controller *controller, struct job *job, const struct node *node,
                  Vmpool__ControllerToNode *command);
 

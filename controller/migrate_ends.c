@@ -206,6 +206,9 @@ void migrate_on_leave(struct controller *controller, struct job *job, const stru
         send_discard(controller, job, target, false);
     else if (event->what == JOB_ANSWER && event->answer->failure)
         job_go(controller, job, "stream");
+    else if ((event->what == JOB_ANSWER || !target) &&
+             migration_source_word(controller, job) == SOURCE_DIED)
+        after_gone(controller, job);
     else if (event->what == JOB_ANSWER || !target) {
         if (!job->stored->failure)
             job_keep_failure(job, ERROR_UNREACHABLE, "the source was lost");

@@ -17,6 +17,8 @@ enum {
     MEMORY_OVERCOMMIT,
     REPORT_INTERVAL,
     LOST_AFTER,
+    COMMAND_TIMEOUT,
+    HANDOVER_GRACE,
     MIGRATIONS_OUT,
     MIGRATIONS_IN,
     MIGRATIONS_POOL,
@@ -42,6 +44,8 @@ static const struct option long_options[] = {
     {"memory-overcommit", required_argument, NULL, MEMORY_OVERCOMMIT},
     {"report-interval", required_argument, NULL, REPORT_INTERVAL},
     {"lost-after", required_argument, NULL, LOST_AFTER},
+    {"command-timeout", required_argument, NULL, COMMAND_TIMEOUT},
+    {"handover-grace", required_argument, NULL, HANDOVER_GRACE},
     {"migrations-out", required_argument, NULL, MIGRATIONS_OUT},
     {"migrations-in", required_argument, NULL, MIGRATIONS_IN},
     {"migrations-pool", required_argument, NULL, MIGRATIONS_POOL},
@@ -72,6 +76,8 @@ void options_help(void)
         "  --memory-overcommit PERCENT                        (100)\n"
         "  --report-interval TIME   how often agents report   (5s)\n"
         "  --lost-after TIME        silence that makes a node lost   (15s)\n"
+        "  --command-timeout TIME   for an agent to carry a command out      (30s)\n"
+        "  --handover-grace TIME    a handover may end by itself before it is decided  (2s)\n"
         "  --migrations-out N       that a host sends at a time, others wait  (1)\n"
         "  --migrations-in N        that a host receives at a time  (1)\n"
         "  --migrations-pool N      of all hosts at a time    (16)\n"
@@ -175,6 +181,10 @@ static int take(struct options *options, int option, const char *value, struct e
         return parse_time(value, "--report-interval", &config->report_interval_ms, err);
     case LOST_AFTER:
         return parse_time(value, "--lost-after", &config->lost_after_ms, err);
+    case COMMAND_TIMEOUT:
+        return parse_time(value, "--command-timeout", &config->command_timeout_ms, err);
+    case HANDOVER_GRACE:
+        return parse_time(value, "--handover-grace", &config->handover_grace_ms, err);
     case MIGRATIONS_OUT:
         return parse_count(value, "--migrations-out", 64, &config->migrations_out, err);
     case MIGRATIONS_IN:

@@ -12,8 +12,8 @@
 #include "controller/placement.h"
 #include "controller/uuid.h"
 
-/* A copy that was told to go is told again after so long. */
-#define REPEAT_MS 10000
+/* A copy that was told to go is told again after so many reports that still name it. */
+#define REPEAT_REPORTS 2
 /* Every so many lists of a node, the first included. */
 #define FULL_LOOK 12
 
@@ -85,11 +85,18 @@ static void send_action(struct controller *controller, const struct node *node, 
     (void)node_send(controller, node, &command);
 }
 
+static bool was_told(const struct controller *controller, const struct claim *claim, int64_t now_ms)
+{
+    return claim->told_ms != 0 &&
+           now_ms - claim->told_ms <
+               (int64_t)controller->config.report_interval_ms * REPEAT_REPORTS;
+}
+
 static void discard(struct controller *controller, struct claim *claim)
 {
     const struct vm *vm = claim->vm;
     int64_t now_ms = clock_monotonic_ms();
-    if (claim->told_ms != 0 && now_ms - claim->told_ms < REPEAT_MS)
+    if (was_told(controller, claim, now_ms))
         return;
     if (claim->told_ms == 0)
         event_add(controller, "warning", "vm.discarded", vm->stored->spec->name, 0,
@@ -131,7 +138,7 @@ static void take_back(struct controller *controller, struct claim *claim)
 {
     struct vm *vm = claim->vm;
     int64_t now_ms = clock_monotonic_ms();
-    if (claim->told_ms != 0 && now_ms - claim->told_ms < REPEAT_MS)
+    if (was_told(controller, claim, now_ms))
         return;
     claim->told_ms = now_ms;
     uint64_t epoch = vm_grant_epoch(controller, vm);

@@ -53,7 +53,8 @@ static int read_limits(const struct invocation *call, Vmpool__MigrationLimits *l
     if (invocation_ms(call, "downtime-limit", &limits->downtime_limit_ms, err) < 0 ||
         invocation_bps(call, "bandwidth", &limits->bandwidth_bps, err) < 0 ||
         invocation_number(call, "streams", 1, STREAMS_MAX, &streams, err) < 0 ||
-        invocation_ms(call, "timeout", &limits->timeout_ms, err) < 0)
+        invocation_ms(call, "timeout", &limits->timeout_ms, err) < 0 ||
+        invocation_ms(call, "stall-timeout", &limits->stall_timeout_ms, err) < 0)
         return -1;
     limits->mode = read_mode(call);
     if (limits->verify && limits->mode == VMPOOL__MIGRATION_MODE__MODE_POSTCOPY)
@@ -139,6 +140,9 @@ const struct command command_vm_migrate = {
             {.name = "timeout",
              .value = "TIME",
              .help = "give the migration up after this time; the VM runs on where it was"},
+            {.name = "stall-timeout",
+             .value = "TIME",
+             .help = "give it up where nothing moves for so long (default 60s)"},
             {.name = "dry-run", .help = "only say where it would go, and why"},
             {.name = "no-wait", .help = "print the job's id and don't wait for its end"},
             {0}},

@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "node-agent/agent/adopt.h"
 #include "node-agent/agent/commands.h"
+#include "node-agent/agent/faults.h"
 #include "node-agent/agent/files.h"
 #include "node-agent/agent/names.h"
 #include "node-agent/agent/report.h"
@@ -34,18 +35,24 @@ void agent_send(struct agent *agent, const Vmpool__NodeToController *message)
         log_debug("not sent: %s", err.text);
 }
 
-void agent_answer(struct agent *agent, uint64_t request_id, Vmpool__NodeAnswer *answer)
+void agent_send_answer(struct agent *agent, uint64_t request_id, Vmpool__NodeAnswer *answer)
 {
     Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
+    message.request_id = request_id;
+    message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_ANSWER;
+    message.answer = answer;
+    for (unsigned copies = fault_message("agent.answer"); copies > 0; copies--)
+        agent_send(agent, &message);
+}
+
+void agent_answer(struct agent *agent, uint64_t request_id, Vmpool__NodeAnswer *answer)
+{
     size_t size = vmpool__node_answer__get_packed_size(answer);
     auto_free uint8_t *packed = malloc(size + 1);
     if (packed)
         (void)vmpool__node_answer__pack(answer, packed);
     answers_finish(agent->answers, request_id, packed, size);
-    message.request_id = request_id;
-    message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_ANSWER;
-    message.answer = answer;
-    agent_send(agent, &message);
+    agent_send_answer(agent, request_id, answer);
 }
 
 void agent_answer_error(struct agent *agent, uint64_t request_id, const struct error *err)

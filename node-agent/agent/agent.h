@@ -64,6 +64,8 @@ void agent_stop(struct agent *agent);
 
 /* Answers a command and remembers the answer for repeats. */
 void agent_answer(struct agent *agent, uint64_t request_id, Vmpool__NodeAnswer *answer);
+/* Only sends it, as for a repeat. */
+void agent_send_answer(struct agent *agent, uint64_t request_id, Vmpool__NodeAnswer *answer);
 /* Answers with a failure. */
 void agent_answer_error(struct agent *agent, uint64_t request_id, const struct error *err);
 /* Sends one message. Before the controller's welcome only JOIN and HELLO go out; what cannot be

@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "node-agent/agent/bringup.h"
+#include "node-agent/agent/faults.h"
 #include "node-agent/agent/ledger.h"
 #include "node-agent/agent/spec.h"
 #include "node-agent/agent/vm_action.h"
@@ -131,13 +132,9 @@ static void handle_prepare(struct agent *agent, uint64_t request_id,
 static void answer_again(struct agent *agent, uint64_t request_id, const uint8_t *data, size_t size)
 {
     Vmpool__NodeAnswer *answer = vmpool__node_answer__unpack(NULL, size, data);
-    Vmpool__NodeToController message = VMPOOL__NODE_TO_CONTROLLER__INIT;
     if (!answer)
         return;
-    message.request_id = request_id;
-    message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_ANSWER;
-    message.answer = answer;
-    agent_send(agent, &message);
+    agent_send_answer(agent, request_id, answer);
     vmpool__node_answer__free_unpacked(answer, NULL);
 }
 
@@ -220,11 +217,52 @@ static void carry_out(struct agent *agent, const Vmpool__ControllerToNode *comma
     }
 }
 
-void commands_handle(struct agent *agent, const Vmpool__ControllerToNode *command)
+static const char *fault_point_of(const Vmpool__ControllerToNode *command)
+{
+    switch (command->body_case) {
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_VM_START:
+        return "agent.command.start";
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_PREPARE:
+        return "agent.command.prepare";
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_OUT:
+        return "agent.command.migrate-out";
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_MIGRATE_CANCEL:
+        return "agent.command.cancel";
+    case VMPOOL__CONTROLLER_TO_NODE__BODY_VM_COMMAND:
+        if (command->vm_command->action == VMPOOL__NODE_VM_COMMAND__ACTION__RUN)
+            return "agent.command.run";
+        if (command->vm_command->action == VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD)
+            return "agent.command.discard";
+        return "agent.command.other";
+    default:
+        return "agent.command.other";
+    }
+}
+
+/* Carries a command out once, however often it comes. */
+static void handle_once(struct agent *agent, const Vmpool__ControllerToNode *command)
 {
     struct error err = ERROR_INIT;
     const uint8_t *known;
     size_t size;
+    switch (answers_begin(agent->answers, command->request_id, &known, &size)) {
+    case ANSWER_NEW:
+        carry_out(agent, command);
+        break;
+    case ANSWER_KNOWN:
+        answer_again(agent, command->request_id, known, size);
+        break;
+    case ANSWER_BUSY:
+        (void)error_set(&err, ERROR_FAILED, "this node has too many commands under way");
+        agent_answer_error(agent, command->request_id, &err);
+        break;
+    case ANSWER_RUNNING:
+        break;
+    }
+}
+
+void commands_handle(struct agent *agent, const Vmpool__ControllerToNode *command)
+{
     /* These are not answered: pieces and console data, and housekeeping. */
     switch (command->body_case) {
     case VMPOOL__CONTROLLER_TO_NODE__BODY_IMAGE_PIECE:
@@ -240,18 +278,6 @@ void commands_handle(struct agent *agent, const Vmpool__ControllerToNode *comman
     default:
         break;
     }
-    switch (answers_begin(agent->answers, command->request_id, &known, &size)) {
-    case ANSWER_NEW:
-        carry_out(agent, command);
-        break;
-    case ANSWER_KNOWN:
-        answer_again(agent, command->request_id, known, size);
-        break;
-    case ANSWER_BUSY:
-        (void)error_set(&err, ERROR_FAILED, "this node has too many commands under way");
-        agent_answer_error(agent, command->request_id, &err);
-        break;
-    case ANSWER_RUNNING:
-        break;
-    }
+    for (unsigned copies = fault_message(fault_point_of(command)); copies > 0; copies--)
+        handle_once(agent, command);
 }

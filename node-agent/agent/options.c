@@ -27,6 +27,7 @@ static const char help_text[] =
     "\n"
     "Guests\n"
     "  --vmm PATH              the VMM to start [pool-vmm beside pool-agent]\n"
+    "  --vmm-timeout TIME      how long a VMM may take to answer a command [10s]\n"
     "  --user NAME             unprivileged user the VMMs become [vmpool]\n"
     "  --reserve-memory SIZE   memory kept for the host itself [512M]\n"
     "  --cgroup NAME           cgroup v2 the VMs' groups are made in [vmpool]\n"
@@ -63,6 +64,7 @@ enum {
     OPT_STATE_DIR,
     OPT_RUN_DIR,
     OPT_VMM,
+    OPT_VMM_TIMEOUT,
     OPT_USER,
     OPT_RESERVE,
     OPT_CGROUP,
@@ -86,6 +88,7 @@ static const struct option long_options[] = {
     {"state-dir", required_argument, NULL, OPT_STATE_DIR},
     {"run-dir", required_argument, NULL, OPT_RUN_DIR},
     {"vmm", required_argument, NULL, OPT_VMM},
+    {"vmm-timeout", required_argument, NULL, OPT_VMM_TIMEOUT},
     {"user", required_argument, NULL, OPT_USER},
     {"reserve-memory", required_argument, NULL, OPT_RESERVE},
     {"cgroup", required_argument, NULL, OPT_CGROUP},
@@ -194,6 +197,15 @@ static int take_word(const char *what, const char *value, const char **out, stru
     return 0;
 }
 
+static int take_vmm_timeout(const char *value, struct agent_options *options, struct error *err)
+{
+    if (units_parse_ms(value, &options->vmm_timeout_ms, err) < 0)
+        return error_wrap(err, "--vmm-timeout");
+    if (options->vmm_timeout_ms < 100 || options->vmm_timeout_ms > 600000)
+        return error_set(err, ERROR_USAGE, "--vmm-timeout is 100ms to 10m");
+    return 0;
+}
+
 static int take_option(int option, char *value, struct agent_options *options, struct error *err)
 {
     switch (option) {
@@ -210,6 +222,8 @@ static int take_option(int option, char *value, struct agent_options *options, s
         return take_path("--run-dir", value, &options->run_dir, err);
     case OPT_VMM:
         return take_path("--vmm", value, &options->vmm, err);
+    case OPT_VMM_TIMEOUT:
+        return take_vmm_timeout(value, options, err);
     case OPT_USER:
         return take_word("--user", value, &options->user, err);
     case OPT_RESERVE:
@@ -261,6 +275,7 @@ enum options_outcome options_parse(int argc, char **argv, struct agent_options *
         .state_dir = "/var/lib/vmpool/agent",
         .run_dir = "/run/vmpool/agent",
         .bridge = "vmpool0",
+        .vmm_timeout_ms = 10000,
         .port_first = 7420,
         .port_last = 7519,
         .storage = "/var/lib/vmpool/storage",

@@ -23,6 +23,7 @@ struct agent_options {
     uint16_t port_first, port_last;
     const char *storage;
     const char *vmm;
+    uint64_t vmm_timeout_ms; /* for a VMM to answer a command */
     const char *user;
     const char *cgroup; /* below the cgroup v2 mount */
     uint64_t bandwidth_bps;

@@ -7,6 +7,7 @@
 #include "common/cleanup.h"
 #include "common/log.h"
 #include "node-agent/agent/address.h"
+#include "node-agent/agent/faults.h"
 #include "node-agent/agent/vm_report.h"
 
 /* What is found out only now, as the controller's address and the bridge may have changed. */
@@ -96,6 +97,7 @@ void report_send(struct agent *agent)
     report.vms = vm_describe_all(agent, &report.n_vms);
     message.body_case = VMPOOL__NODE_TO_CONTROLLER__BODY_REPORT;
     message.report = &report;
-    agent_send(agent, &message);
+    for (unsigned copies = fault_message("agent.report"); copies > 0; copies--)
+        agent_send(agent, &message);
     vm_describe_free(report.vms);
 }

@@ -12,7 +12,6 @@
 #include "node-agent/agent/vm_report.h"
 #include "node-agent/agent/vmm_log.h"
 
-#define VMM_ANSWER_MS  10000
 #define LOG_TAIL_BYTES (16u << 10)
 
 typedef Vmpool__NodeVmCommand Command;
@@ -57,7 +56,8 @@ static void ask_vmm(struct agent *agent, uint64_t request_id, struct vm *vm,
     if (!vm->control || vm->bringup)
         (void)error_set(&err, ERROR_CONFLICT, "VM %s does not run here now", vm->spec->name);
     else if ((asked = note_asked(agent, request_id, vm->id)) != NULL &&
-             vmm_control_send(vm->control, request, VMM_ANSWER_MS, on_vmm_answer, asked, &err) == 0)
+             vmm_control_send(vm->control, request, agent->options->vmm_timeout_ms, on_vmm_answer,
+                              asked, &err) == 0)
         return;
     free(asked);
     if (err.kind == ERROR_NONE)

@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "node-agent/agent/faults.h"
 #include "node-agent/agent/process.h"
 #include "node-agent/agent/vm_verdict.h"
 
@@ -112,7 +113,8 @@ void vm_send_event(struct vm *vm, const char *what)
     vm->event_sent_ms = clock_monotonic_ms();
     vm->event_state = vm->state;
     vm->event_phase = description.message.migration ? description.migration.phase : 0;
-    agent_send(vm->agent, &message);
+    for (unsigned copies = fault_message("agent.event"); copies > 0; copies--)
+        agent_send(vm->agent, &message);
 }
 
 void vm_answer(struct agent *agent, uint64_t request_id, struct vm *vm)

@@ -1,6 +1,7 @@
 /*
  * faults.h: the fault points of a migration (common/fault.h), in the order of the protocol. Each
- * stands right before the step it names; "drop" loses the message, where there is one.
+ * stands right before the step it names. "drop" loses the message, where there is one; a message
+ * that is sent there may also be told to "repeat". docs/handover.md maps them to the model.
  *
  *   source.connect       before the first connection
  *   source.log           before the dirty log starts; the guest runs
@@ -9,10 +10,12 @@
  *   source.paused        guest stopped, nothing sent of it yet
  *   source.state         before the machine state is sent (drop: it never is)
  *   source.retract       the pause's deadline passed, before the guest runs on
+ *   source.retracted     the guest runs on, before RETRACT is sent (drop)
  *   source.ready         READY came, before giving up (drop: as if it had not come)
  *   source.gave-up       given up, before GO is sent (drop: it never is)
  *   source.go            GO handed to the kernel, before waiting for the word
  *   source.running       RUNNING came (drop: as if it had not come)
+ *   source.cancel        failed or cancelled; the guest runs on, before CANCEL is sent (drop)
  *   source.drop          post-copy, before the pause: before the first STALE
  *   source.serve         post-copy: the target runs, before the rest is pushed
  *

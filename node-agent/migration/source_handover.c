@@ -20,12 +20,13 @@ enum step source_step_give_up(struct migration_source *source, struct error *err
     }
     source->guest.ops->give_up(source->guest.self);
     source->at.go = clock_monotonic_ns();
-    bool lose = fault_point("source.gave-up");
+    unsigned copies = fault_message("source.gave-up");
     report_phase(&source->report, MIGRATION_PHASE_HANDOVER);
     uint32_t numbers[2] = {htole32(source->attempt), 0};
-    if (!lose && source_queue(source, FRAME_GO, source->options.next_epoch, numbers,
-                              sizeof(numbers), err) < 0)
-        return STEP_FAIL;
+    for (; copies > 0; copies--)
+        if (source_queue(source, FRAME_GO, source->options.next_epoch, numbers, sizeof(numbers),
+                         err) < 0)
+            return STEP_FAIL;
     fault_point("source.go");
     return STEP_HANDOVER;
 }

@@ -22,8 +22,6 @@ enum step source_step_drop(struct migration_source *source, struct error *err)
 static int queue_state(struct migration_source *source, struct error *err)
 {
     uint32_t numbers[2] = {htole32(source->attempt), htole32(source->round)};
-    if (fault_point("source.state"))
-        return 0;
     if (source_queue(source, FRAME_STATE_BEGIN, source->state_size, numbers, sizeof(numbers), err) <
         0)
         return -1;
@@ -37,6 +35,15 @@ static int queue_state(struct migration_source *source, struct error *err)
             return -1;
         at += size;
     }
+    return 0;
+}
+
+/* A state that comes twice is what a target must refuse, and no state what it must not wait for. */
+static int queue_states(struct migration_source *source, struct error *err)
+{
+    for (unsigned copies = fault_message("source.state"); copies > 0; copies--)
+        if (queue_state(source, err) < 0)
+            return -1;
     return 0;
 }
 
@@ -84,7 +91,7 @@ enum step source_step_pause(struct migration_source *source, struct error *err)
     source->remaining = bitmap_count(source->bitmap, source->guest.ram_bytes / PAGE_BYTES);
     if (!source->dropping)
         source_begin_round(source);
-    if (queue_state(source, err) < 0)
+    if (queue_states(source, err) < 0)
         return STEP_FAIL;
     if (source->options.limits.verify && queue_hashes(source, err) < 0)
         return STEP_FAIL;
@@ -116,8 +123,9 @@ enum step source_step_retract(struct migration_source *source, struct error *err
     progress->phase = MIGRATION_PHASE_PRECOPY;
     uint32_t failed = ++progress->pauses_failed;
     report_done(&source->report);
-    if (source_queue(source, FRAME_RETRACT, source->attempt, NULL, 0, err) < 0)
-        return STEP_FAIL;
+    for (unsigned copies = fault_message("source.retracted"); copies > 0; copies--)
+        if (source_queue(source, FRAME_RETRACT, source->attempt, NULL, 0, err) < 0)
+            return STEP_FAIL;
     if (failed >= PAUSES_MAX) {
         error_set(
             err, ERROR_TIMEOUT,

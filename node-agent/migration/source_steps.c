@@ -19,6 +19,7 @@
 
 #include "common/clock.h"
 #include "node-agent/migration/event.h"
+#include "node-agent/migration/faults.h"
 #include "node-agent/migration/source_steps.h"
 
 #define GOODBYE_NS 1000000000 /* for CANCEL to leave */
@@ -41,7 +42,11 @@ static void let_run(struct migration_source *source, struct error *err)
     if (source->paused && source->guest.ops->resume(source->guest.self, &why) < 0)
         error_wrap(err, "and the guest cannot be resumed (%s)", why.text);
     source->paused = false;
-    if (source->greeted && source_queue(source, FRAME_CANCEL, 0, NULL, 0, &ignored) == 0)
+    bool queued = false;
+    for (unsigned copies = source->greeted ? fault_message("source.cancel") : 0; copies > 0;
+         copies--)
+        queued = source_queue(source, FRAME_CANCEL, 0, NULL, 0, &ignored) == 0;
+    if (queued)
         source_goodbye(source, clock_monotonic_ns() + GOODBYE_NS);
 }
 

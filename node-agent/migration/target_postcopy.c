@@ -281,7 +281,7 @@ static int complete(struct migration_target *target)
     struct error ignored = ERROR_INIT;
     demand_stop(&target->demand);
     tell(target);
-    if (!fault_point("target.complete"))
+    for (unsigned copies = fault_message("target.complete"); copies > 0; copies--)
         (void)target_queue(target, FRAME_COMPLETE, 0, NULL, 0, &ignored);
     return 1;
 }

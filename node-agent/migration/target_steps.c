@@ -109,9 +109,10 @@ static int tell_round(struct migration_target *target, int64_t round, struct err
     if ((uint64_t)round <= target->round_done)
         return 0;
     target->round_done = (uint32_t)round;
-    if (fault_point("target.round-done"))
-        return 0;
-    return target_queue(target, FRAME_ROUND_DONE, (uint64_t)round, NULL, 0, err);
+    for (unsigned copies = fault_message("target.round-done"); copies > 0; copies--)
+        if (target_queue(target, FRAME_ROUND_DONE, (uint64_t)round, NULL, 0, err) < 0)
+            return -1;
+    return 0;
 }
 
 static int step_incoming(struct migration_target *target, struct error *err)

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 
+import fault_table
 from results import FAILED, PASSED, Results
 
 MODEL = pathlib.Path(__file__).resolve().parents[1] / "model" / "handover.pml"
@@ -31,19 +32,27 @@ CHECKS |= {f"model.handover.spin_finds_that_{name}": (("-DSAFETY",), (f"-DBREAK=
            for number, name in DEFECTS.items()}
 
 
+TABLE = "model.handover.every_step_has_its_fault_points_in_the_code"
+
+
 def list_tests(keyword):
-    return [name for name in CHECKS if keyword in name]
+    return [name for name in (*CHECKS, TABLE) if keyword in name]
 
 
 def run(keyword):
     results = Results("model")
     for name in list_tests(keyword):
         begun = time.monotonic()
-        outcome, text = _check(*CHECKS[name])
+        outcome, text = _check_table() if name == TABLE else _check(*CHECKS[name])
         seconds = time.monotonic() - begun
         results.add(name, outcome, text, seconds)
         print(f"  {outcome:7} {name} ({seconds:.1f} s{', ' + text if outcome == PASSED else ''})", flush=True)
     return results
+
+
+def _check_table():
+    wrong = fault_table.check()
+    return (FAILED, "\n".join(wrong)) if wrong else (PASSED, "")
 
 
 def _check(defines, switches, options, holds):

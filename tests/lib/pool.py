@@ -25,8 +25,11 @@ class PoolctlError(RuntimeError):
 class Pool:
     """Controller and agents. Methods named as poolctl's commands; each raises PoolctlError on failure."""
 
-    def __init__(self, testbed, hosts):
+    def __init__(self, testbed, hosts, controller_options=(), agent_options=(), environment=None):
+        """@environment: of "controller" or of a host's agent, by its number; a function."""
         self.testbed, self.hosts = testbed, hosts
+        self.controller_options, self.agent_options = controller_options, agent_options
+        self.environment = environment or (lambda _place: {})
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="vmpool-pool-"))
         self.controller = None
 
@@ -41,9 +44,9 @@ class Pool:
     def start_controller(self, **environment):
         self.controller = self.testbed.popen(
             BIN / "pool-controller", "--state-dir", self.folder / "controller", "--listen", "0.0.0.0:7400",
-            "--advertise", f"{self.testbed.MACHINE}:7400", "--pool-name", "test",
+            "--advertise", f"{self.testbed.MACHINE}:7400", "--pool-name", "test", *self.controller_options,
             stdin=subprocess.DEVNULL, stdout=self._log("controller"), stderr=subprocess.STDOUT,
-            env={**os.environ, **environment})
+            env={**os.environ, **self.environment("controller"), **environment})
         until("the controller answers", lambda: self.ctl("status"), 30)
 
     def _log(self, name):
@@ -63,11 +66,12 @@ class Pool:
         until(f"the agent of host{host} has started", lambda: self.agents(host), 30)
 
     def _run_agent(self, host, environment, *options):
+        environment = {**self.environment(host), **environment}
         words = [f"{name}={value}" for name, value in environment.items()]
         self.testbed.start(host, self.testbed.agent_log(host), "env", *words, BIN / "pool-agent",
                            "--name", f"host{host}", "--migration-address", f"10.77.0.{host}",
                            "--reserve-memory", "256M", "--bandwidth", "1G",
-                           *self.testbed.agent_options(host), *options)
+                           *self.testbed.agent_options(host), *self.agent_options, *options)
 
     def agents(self, host):
         return self.testbed.processes(host, "^[^ ]*pool-agent ")

@@ -18,7 +18,7 @@
  *             any time (repeated). Answers and reports of one agent do not overtake each other.
  *
  * Time is not modelled: a deadline may pass in any state, and a frozen process is one that takes no
- * step for long. Names in brackets are fault points (migration/faults.h, controller/faults.h).
+ * step for long. Names in brackets are fault points: migration/, agent/ and controller/faults.h.
  *
  * Switches: FAIR   1: nobody dies and nothing is lost; then it must also end (liveness)
  *           BREAK  a defect put in on purpose, by number (model_part.py); 0: none
@@ -111,9 +111,9 @@ end:do
     /* [source.pause] [source.paused] [source.state] */
     :: atomic { migrating && connected && source == Runs && attempt < PAUSES ->
             attempt++; source = Paused; sent_state[attempt] = true }
-    /* pre-copy fails: a link, a stall, a guest that is too fast */
+    /* [source.cancel]: pre-copy fails: a link, a stall, a guest that is too fast */
     :: atomic { migrating && connected && source == Runs -> migrating = false; sent_cancel = true }
-    /* [source.retract]: the pause's deadline passed, or the link broke */
+    /* [source.retract] [source.retracted]: the pause's deadline passed, or the link broke */
     :: atomic { source == Paused ->
             source = Runs; sent_retract[attempt] = true;
             if
@@ -185,7 +185,12 @@ end:do
     od
 }
 
-/* ------------------------------------------------------------------ agents */
+/* ------------------------------------------------------------------ agents
+ *
+ * [agent.command.prepare] [agent.command.migrate-out] [agent.command.cancel] [agent.command.run]
+ * [agent.command.discard]: it came; [agent.answer]: carried out; [agent.event] [agent.report]: what
+ * its VMM is, is about to be told.
+ */
 
 active proctype source_agent()
 {
@@ -359,6 +364,7 @@ inline decide()
     :: SOURCE_GONE && target_report == Absent -> go(Gone)
     :: source_report == Lost && !knows_gave_up &&
        (target_report == Incoming || target_report == Absent) -> go(Leave)
+    :: SOURCE_GONE && !knows_gave_up && target_report == Incoming -> go(Leave)
     :: else
     fi
 }
@@ -422,7 +428,12 @@ end:do
     :: atomic { step == RunTarget && target_answer == Refused -> go(Stream) }
     :: atomic { step == TakeBack && target_answer == Done -> last_epoch++; go(RunSource) }
     :: atomic { step == TakeBack && target_answer == Refused -> go(Stream) }
-    :: atomic { step == Leave && target_answer == Done -> go(Over) }
+    :: atomic { step == Leave && target_answer == Done ->
+            if
+            :: SOURCE_GONE -> vm_failed = true
+            :: else
+            fi;
+            go(Over) }
     :: atomic { step == Leave && target_answer == Refused -> go(Stream) }
     :: atomic { step == RunSource && source_answer == Done ->
             assert(last_epoch > epoch); epoch = last_epoch; go(Over) }

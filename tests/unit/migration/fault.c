@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -25,6 +27,48 @@ Test(fault, drops_and_delays)
     cr_assert_geq(clock_monotonic_ms() - begin_ms, 29);
     cr_assert(fault_point("two"));
     cr_assert(fault_point("three"));
+}
+
+Test(fault, says_how_often_a_message_is_to_be_handled)
+{
+    setenv("VMPOOL_FAULTS", "one=drop,two=repeat,three=delay:1", 1);
+    cr_assert_eq(fault_message("one"), 0);
+    cr_assert_eq(fault_message("two"), 2);
+    cr_assert_eq(fault_message("three"), 1);
+    cr_assert_eq(fault_message("four"), 1);
+}
+
+static void write_faults(int fd, const char *text)
+{
+    cr_assert_eq(ftruncate(fd, 0), 0);
+    cr_assert_eq(pwrite(fd, text, strlen(text), 0), (ssize_t)strlen(text));
+}
+
+static void *release(void *fd)
+{
+    struct timespec wait = {.tv_nsec = 50000000};
+    (void)nanosleep(&wait, NULL);
+    write_faults(*(int *)fd, "two=drop");
+    return NULL;
+}
+
+Test(fault, holds_until_the_file_names_it_no_more)
+{
+    char name[] = "@/tmp/vmpool-fault-XXXXXX";
+    int fd = mkstemp(name + 1);
+    pthread_t releasing;
+    cr_assert_geq(fd, 0);
+    setenv("VMPOOL_FAULTS", name, 1);
+    cr_assert(!fault_point("one"), "an empty file");
+    write_faults(fd, "one=hold,two=repeat\n");
+    cr_assert_eq(fault_message("two"), 2);
+    int64_t begin_ms = clock_monotonic_ms();
+    cr_assert_eq(pthread_create(&releasing, NULL, release, &fd), 0);
+    cr_assert(!fault_point("one"));
+    cr_assert_geq(clock_monotonic_ms() - begin_ms, 49);
+    cr_assert_eq(pthread_join(releasing, NULL), 0);
+    cr_assert(fault_point("two"));
+    (void)unlink(name + 1);
 }
 
 Test(fault, kills, .signal = SIGKILL)
