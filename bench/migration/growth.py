@@ -1,6 +1,6 @@
 """How a migration grows with its guest: idle guests of several sizes, of which only what was filled holds data, and
 what was predicted of each. The pause is the engine's own prediction, as it began the pause. The time is a line
-through two other sizes, measured just before: what is fixed, and what each GiB adds."""
+through other sizes, measured just before: what is fixed, and what each GiB adds."""
 
 import copy
 import sys
@@ -9,7 +9,7 @@ import memory
 import summary
 
 SIZES_GIB = (1, 2, 4, 8, 16)
-CALIBRATION_GIB = (0.5, 3)
+CALIBRATION_GIB = (0.5, 3, 12)
 CALIBRATION_RUNS = 7  # at least: what they are off by grows with the size that is predicted
 TIME_WITHIN, PAUSE_WITHIN = 0.20, 0.30
 GIB = 1 << 30
@@ -21,11 +21,15 @@ def _options_of(options, gib, runs):
     return one
 
 
+def _fits(options, gib, free):
+    return gib * GIB <= free and options.fill < gib * GIB
+
+
 def sizes(options):
     """Those this machine can hold, and a sentence for each that it cannot."""
     free, fitting, left_out = memory.available_bytes(), [], []
     for gib in SIZES_GIB:
-        if gib * GIB <= free and options.fill < gib * GIB:
+        if _fits(options, gib, free):
             fitting.append(gib)
         else:
             left_out.append(f"{gib} GiB left out: {free / GIB:.1f} GiB of this machine's memory are available")
@@ -52,17 +56,33 @@ def _within(rows, key, bound):
     return sum(1 for error in errors if error is not None and abs(error) <= bound), len(errors)
 
 
+def _calibrate(options, make_ours):
+    """[(GiB, s)] of the sizes that are measured before, as far as they fit."""
+    free, points = memory.available_bytes(), []
+    for gib in CALIBRATION_GIB:
+        if _fits(options, gib, free):
+            results = _run(make_ours, options, gib, max(options.runs, CALIBRATION_RUNS))
+            points.append((gib, summary.median(next(iter(results.values())), "total_s")))
+    return [(gib, total) for gib, total in points if total]
+
+
+def _line(points):
+    """The function that fits @points best (least squares); of fewer than two: nothing is predicted."""
+    if len(points) < 2:
+        return lambda _gib: None
+    mean_gib, mean_s = (sum(values) / len(points) for values in zip(*points))
+    slope = (sum((gib - mean_gib) * (total - mean_s) for gib, total in points)
+             / sum((gib - mean_gib) ** 2 for gib, _ in points))
+    return lambda gib: mean_s + slope * (gib - mean_gib)
+
+
 def measure(options, make_machines, make_ours):
     """A list of {gib, predicted_s, predicted_pause_ms, runs: {name: runs}}; ours get time_error and pause_error."""
     fitting, left_out = sizes(options)
-    calibration = [_run(make_ours, options, gib, max(options.runs, CALIBRATION_RUNS)) for gib in CALIBRATION_GIB]
-    small, big = ((gib, summary.median(next(iter(results.values())), "total_s"))
-                  for gib, results in zip(CALIBRATION_GIB, calibration))
-    rows = []
+    calibration = _calibrate(options, make_ours)
+    predict, rows = _line(calibration), []
     for gib in fitting:
-        predicted = None
-        if small[1] and big[1]:
-            predicted = small[1] + (gib - small[0]) * (big[1] - small[1]) / (big[0] - small[0])
+        predicted = predict(gib)
         results = _run(make_machines, options, gib, options.runs)
         ours = next(iter(results.values()))
         for run in ours:
@@ -71,7 +91,7 @@ def measure(options, make_machines, make_ours):
         rows.append({"gib": gib, "predicted_s": predicted,
                      "predicted_pause_ms": summary.median(ours, "predicted_pause_ms"), "runs": results})
     return {"rows": rows, "left_out": left_out,
-            "calibration": [{"gib": gib, "total_s": total} for gib, total in (small, big)]}
+            "calibration": [{"gib": gib, "total_s": total} for gib, total in calibration]}
 
 
 HEADER = ("guest", "machine", "total", "predicted", "error", "pause", "predicted", "error", "CPU s/GiB of guest")

@@ -6,7 +6,7 @@
 #include "node-agent/migration/source_postcopy.h"
 #include "node-agent/migration/source_steps.h"
 
-#define FIXED_US 1000u /* of a pause: what is not measured before, such as stopping the vCPUs */
+#define FIXED_US 1300u /* of a pause: what is not measured before, such as stopping the vCPUs */
 
 /* A pause whose pages take so long is worth knowing better: the first round was slower than the
  * last will be, since the target touched its memory for the first time. */
