@@ -161,7 +161,7 @@ Vmpool__Plan *plan_describe(const struct controller *controller, const struct pl
     char id[2 * 32 + 1];
     Vmpool__Plan *out = mem_new(sizeof *out);
     vmpool__plan__init(out);
-    for (int i = 0; i < 32; i++)
+    for (size_t i = 0; i < 32; i++)
         (void)snprintf(id + 2 * i, 3, "%02x", controller->own_keys.public_key[i]);
     out->format = PLAN_FORMAT;
     pb_set(&out->kind, plan_kind_name(plan->kind));

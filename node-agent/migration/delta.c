@@ -6,7 +6,7 @@
 
 #define PAGE_WORDS  512u
 #define BLOCK_WORDS 8u
-#define WORD_BYTES  8u
+#define WORD_BYTES  sizeof(uint64_t)
 #define HEAD_BYTES  4u
 
 static void put_head(uint8_t *out, unsigned kept, unsigned changed)

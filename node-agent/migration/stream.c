@@ -102,14 +102,15 @@
 
 #include "node-agent/migration/codec.h"
 
-#define HELLO_MAGIC      "VMPMIGR1"
-#define REPLY_MAGIC      "VMPMIGR2"
 #define FLAG_ENCRYPTED   1u
 #define FLAG_VERIFY      2u
 #define FLAG_POSTCOPY    256u
 #define FLAG_ACCEPTED    1u
 #define STREAM_COUNT_MAX 16u
 #define RAM_BYTES_MAX    (1ull << 46)
+
+static const char hello_magic[8] = {'V', 'M', 'P', 'M', 'I', 'G', 'R', '1'};
+static const char reply_magic[8] = {'V', 'M', 'P', 'M', 'I', 'G', 'R', '2'};
 
 static void put16(uint8_t *out, uint16_t value)
 {
@@ -306,7 +307,7 @@ static int get_text(const uint8_t *in, char *text, size_t size, const char *what
 void stream_put_hello(uint8_t out[STREAM_HELLO_BYTES], const struct hello *hello)
 {
     memset(out, 0, STREAM_HELLO_BYTES);
-    memcpy(out, HELLO_MAGIC, 8);
+    memcpy(out, hello_magic, sizeof hello_magic);
     put16(out + 8, hello->version);
     put16(out + 10, hello->index);
     put16(out + 12, hello->streams);
@@ -324,7 +325,7 @@ void stream_put_hello(uint8_t out[STREAM_HELLO_BYTES], const struct hello *hello
 
 int stream_get_hello(const uint8_t in[STREAM_HELLO_BYTES], struct hello *hello, struct error *err)
 {
-    if (memcmp(in, HELLO_MAGIC, 8) != 0)
+    if (memcmp(in, hello_magic, sizeof hello_magic) != 0)
         return error_set(err, ERROR_FAILED, "this is not a vmpool migration");
     unsigned flags = get16(in + 14);
     *hello = (struct hello){.version = get16(in + 8),
@@ -353,7 +354,7 @@ int stream_get_hello(const uint8_t in[STREAM_HELLO_BYTES], struct hello *hello, 
 void stream_put_reply(uint8_t out[STREAM_REPLY_BYTES], const struct hello_reply *reply)
 {
     memset(out, 0, STREAM_REPLY_BYTES);
-    memcpy(out, REPLY_MAGIC, 8);
+    memcpy(out, reply_magic, sizeof reply_magic);
     put16(out + 8, reply->version);
     put16(out + 10, (uint16_t)((reply->accepted ? FLAG_ACCEPTED : 0u) |
                                (reply->postcopy ? FLAG_POSTCOPY : 0u)));
@@ -364,7 +365,7 @@ void stream_put_reply(uint8_t out[STREAM_REPLY_BYTES], const struct hello_reply 
 int stream_get_reply(const uint8_t in[STREAM_REPLY_BYTES], struct hello_reply *reply,
                      struct error *err)
 {
-    if (memcmp(in, REPLY_MAGIC, 8) != 0)
+    if (memcmp(in, reply_magic, sizeof reply_magic) != 0)
         return error_set(err, ERROR_FAILED, "the target does not speak vmpool's migration");
     unsigned flags = get16(in + 10);
     *reply = (struct hello_reply){.version = get16(in + 8),

@@ -14,7 +14,7 @@
 #define STREAM_PAGE_BYTES      4096u
 #define STREAM_HEADER_BYTES    16u
 #define STREAM_TAG_BYTES       16u
-#define STREAM_RUN_BYTES       8u
+#define STREAM_RUN_BYTES       ((size_t)8)
 #define STREAM_RUNS_MAX        256u       /* in one frame */
 #define STREAM_FRAME_PAGES_MAX 256u       /* of data in one frame: 1 MiB */
 #define STREAM_RUN_PAGES_MAX   65536u     /* in one run of zero pages */

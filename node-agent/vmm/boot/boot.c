@@ -252,8 +252,8 @@ static int load_kernel(struct guest_memory *memory, const struct boot_request *r
 int boot_load(struct guest_memory *memory, const struct boot_request *request,
               struct boot_entry *entry, struct error *err)
 {
-    struct bzimage image;
-    struct boot_kernel kernel;
+    struct bzimage image = {0};
+    struct boot_kernel kernel = {0};
     enum boot_protocol protocol = BOOT_PVH;
     uint64_t initrd = 0;
     uint64_t initrd_size = 0;

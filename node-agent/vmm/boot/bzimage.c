@@ -85,7 +85,7 @@ int bzimage_load(struct guest_memory *memory, int fd, const struct bzimage *imag
         return error_set(err, ERROR_USAGE,
                          "the kernel needs memory from 0x%llx to 0x%llx, the guest has %llu MiB "
                          "below 4 GiB: give it more",
-                         (unsigned long long)start, (unsigned long long)(start + needed),
+                         (unsigned long long)start, (unsigned long long)start + needed,
                          (unsigned long long)(guest_memory_low_size(memory) >> 20));
     if (boot_read(fd, image->code_offset, to, image->code_size, "kernel", err) < 0)
         return -1;

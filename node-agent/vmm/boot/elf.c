@@ -69,7 +69,7 @@ static int check_load(const struct elf_loader *loader, const struct segment *seg
                          "the kernel needs memory from 0x%llx to 0x%llx, the guest has %llu MiB "
                          "below 4 GiB: give it more",
                          (unsigned long long)segment->address,
-                         (unsigned long long)(segment->address + segment->memory_size),
+                         (unsigned long long)segment->address + segment->memory_size,
                          (unsigned long long)(guest_memory_low_size(loader->memory) >> 20));
     return 0;
 }
