@@ -163,17 +163,21 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         *client = (struct client){connection, info->connect_fd, clock_monotonic_ms()};
 }
 
-/* One that trickles would never be silent. True where there are connections. */
-static bool end_the_old(struct metrics_http *http)
+static unsigned count_clients(const struct metrics_http *http)
 {
-    bool any = false;
-    for (struct client *client = http->clients; client < http->clients + CONNECTIONS_MAX; client++)
-        if (client->connection) {
-            any = true;
-            if (clock_monotonic_ms() - client->since_ms > AGE_MAX_MS)
-                (void)shutdown(client->fd, SHUT_RDWR);
-        }
-    return any;
+    unsigned count = 0;
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
+        count += http->clients[i].connection != NULL;
+    return count;
+}
+
+/* One that trickles would never be silent. */
+static void end_the_old(struct metrics_http *http)
+{
+    int64_t oldest_ms = clock_monotonic_ms() - AGE_MAX_MS;
+    for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
+        if (http->clients[i].connection && http->clients[i].since_ms < oldest_ms)
+            (void)shutdown(http->clients[i].fd, SHUT_RDWR);
 }
 
 /* ---- the loop ---- */
@@ -185,12 +189,16 @@ static void on_timer(void *context);
 static void run(struct metrics_http *http)
 {
     MHD_UNSIGNED_LONG_LONG wait_ms = LOOK_MS;
+    bool was_full = count_clients(http) == CONNECTIONS_MAX;
+    end_the_old(http);
     (void)MHD_run(http->daemon);
-    bool waits = MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES;
-    if (end_the_old(http) && (!waits || wait_ms > LOOK_MS)) {
-        waits = true;
+    /* At its limit the daemon stops listening, and listens again in the run after a place is free,
+     * which no descriptor would ask for. */
+    if (was_full && count_clients(http) < CONNECTIONS_MAX)
+        (void)MHD_run(http->daemon);
+    bool waits = MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES || count_clients(http) > 0;
+    if (wait_ms > LOOK_MS)
         wait_ms = LOOK_MS;
-    }
     loop_remove(http->timer);
     http->timer = waits ? loop_add_timer(http->loop, wait_ms, 0, on_timer, http) : NULL;
 }

@@ -141,7 +141,7 @@ static double storage_free(const void *of)
 }
 
 static const struct metric_column columns[] = {
-    {"vmpool_node_vms", METRIC_GAUGE, "VMs that count on it, stopped ones included.", vms},
+    {"vmpool_node_vms", METRIC_GAUGE, "VMs that have their place on it.", vms},
     {"vmpool_node_last_report_timestamp_seconds", METRIC_GAUGE,
      "Unix time when it was last heard of.", last_report},
     {"vmpool_node_cpus", METRIC_GAUGE, "CPUs of the host.", cpus},
