@@ -216,6 +216,9 @@ static void send_report(void *context)
     report.memory_used_mib = 512;
     report.memory_available_mib = agent->memory_mib - 512;
     report.cpu_permille = 50;
+    report.cpu_user_permille = 20;
+    report.cpu_system_permille = 5;
+    report.cpu_guest_permille = 25;
     struct list list = describe_all(agent);
     report.vms = list.table;
     report.n_vms = list.count;

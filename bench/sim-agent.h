@@ -50,6 +50,7 @@ struct sim_vm {
     uint64_t next_epoch;
     unsigned round;
     struct sim_agent *owner;
+    const Vmpool__VmUsage *usage; /* what it reports of it; NULL: nothing */
 };
 
 struct sim_seen {

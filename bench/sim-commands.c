@@ -16,6 +16,7 @@ void sim_describe(struct sim_vm *vm, struct sim_description *out)
     out->vm.epoch = vm->epoch;
     out->vm.state = vm->state;
     out->vm.text = vm->text;
+    out->vm.usage = (Vmpool__VmUsage *)(uintptr_t)vm->usage;
     if (!vm->migration_id[0])
         return;
     out->migration = (Vmpool__MigrationProgress)VMPOOL__MIGRATION_PROGRESS__INIT;

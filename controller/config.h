@@ -13,6 +13,7 @@ struct config {
     const char *listen;
     const char *advertise; /* host:port put into tokens and admin.context; "": made from @listen */
     const char *pool_name;
+    const char *metrics; /* numeric address:port they are served at; NULL: nowhere */
     struct sched_config scheduler;
     uint64_t report_interval_ms;
     uint64_t lost_after_ms;      /* a node not heard of for so long is lost */

@@ -19,6 +19,8 @@
 #include "controller/images.h"
 #include "controller/jobs.h"
 #include "controller/keys.h"
+#include "controller/metrics.h"
+#include "controller/metrics_http.h"
 #include "controller/migrate_queue.h"
 #include "controller/node_link.h"
 #include "controller/nodes.h"
@@ -29,6 +31,7 @@
 #include "controller/rebalance.h"
 #include "controller/requests.h"
 #include "controller/streams.h"
+#include "controller/tallies.h"
 #include "controller/vms.h"
 
 #define TICK_MS     100
@@ -255,6 +258,20 @@ static int load(struct controller *controller, struct error *err)
     return 0;
 }
 
+static void on_scrape(const void *context, struct metric_text *text)
+{
+    metrics_write(context, text);
+}
+
+static int serve_metrics(struct controller *controller, struct error *err)
+{
+    const char *address = controller->config.metrics;
+    if (!address)
+        return 0;
+    controller->metrics = metrics_http_open(controller->loop, address, on_scrape, controller, err);
+    return controller->metrics ? 0 : -1;
+}
+
 static const struct link_server_events link_events = {on_authorise, on_message, on_refused};
 
 static int start(struct controller *controller, struct error *err)
@@ -272,7 +289,7 @@ static int start(struct controller *controller, struct error *err)
         return -1;
     controller->link = link_server_open(controller->loop, config->listen, &controller->own_keys,
                                         &link_events, controller, err);
-    if (!controller->link)
+    if (!controller->link || serve_metrics(controller, err) < 0)
         return -1;
     if (admin_context_address(config, link_server_address(controller->link), controller->address,
                               sizeof controller->address, err) < 0 ||
@@ -300,6 +317,7 @@ struct controller *controller_open(const struct config *config, struct loop *loo
     controller->keys = keys_new();
     controller->cpu = pool_cpu_new();
     controller->api = api_new();
+    controller->tallies = tallies_new();
     controller->rebalance = rebalance_new(config);
     controller->complaints = mem_new(COMPLAINTS * sizeof *controller->complaints);
     if (open_state_dir(config, err) < 0 || start(controller, err) < 0) {
@@ -308,6 +326,8 @@ struct controller *controller_open(const struct config *config, struct loop *loo
     }
     log_info("pool %s: listening on %s, reached at %s", config->pool_name,
              link_server_address(controller->link), controller->address);
+    if (controller->metrics)
+        log_info("metrics at http://%s/metrics", config->metrics);
     return controller;
 }
 
@@ -317,6 +337,7 @@ void controller_close(struct controller *controller)
         return;
     loop_remove(controller->tick);
     loop_remove(controller->turn_end);
+    metrics_http_close(controller->metrics);
     link_server_close(controller->link);
     planner_close(controller->planner);
     jobs_free(controller);
@@ -333,6 +354,7 @@ void controller_close(struct controller *controller)
     scheduler_free(controller->scheduler);
     store_close(controller->store);
     free(controller->complaints);
+    tallies_free(controller->tallies);
     rebalance_free(controller->rebalance);
     free(controller);
 }

@@ -30,12 +30,14 @@ struct complaint;
 struct console;
 struct images;
 struct keys;
+struct metrics_http;
 struct outbox;
 struct planner;
 struct pool_cpu;
 struct rebalance;
 struct request;
 struct stream;
+struct tallies;
 
 struct controller {
     struct config config;
@@ -72,6 +74,8 @@ struct controller {
     struct images *images;
     struct api *api;
     struct complaint *complaints;
+    struct tallies *tallies;
+    struct metrics_http *metrics; /* NULL: not served */
 };
 
 /* Opens the store, resumes jobs and listens. @config's strings must live as long. */

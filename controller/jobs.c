@@ -11,15 +11,16 @@
 #include "controller/events.h"
 #include "controller/pb.h"
 #include "controller/streams.h"
+#include "controller/tallies.h"
 
 /* A command's request_id is its job's id and its place in the journal. */
 #define SEQUENCE_BITS 16
 /* How often a command is said, without an answer, within the time it may take. */
 #define REPEATS 3
 
-static const struct job_kind *const kinds[] = {&job_vm_create,  &job_vm_start,  &job_vm_stop,
-                                               &job_vm_kill,    &job_vm_remove, &job_vm_migrate,
-                                               &job_node_drain, &job_plan,      NULL};
+const struct job_kind *const job_kinds[JOB_KINDS] = {
+    &job_vm_create, &job_vm_start,   &job_vm_stop,    &job_vm_kill,
+    &job_vm_remove, &job_vm_migrate, &job_node_drain, &job_plan};
 
 bool job_running(const struct job *job)
 {
@@ -28,10 +29,10 @@ bool job_running(const struct job *job)
 
 static const struct job_kind *find_kind(const char *name)
 {
-    const struct job_kind *const *kind = kinds;
-    while (*kind && strcmp((*kind)->name, name) != 0)
-        kind++;
-    return *kind;
+    unsigned i = 0;
+    while (i < JOB_KINDS && strcmp(job_kinds[i]->name, name) != 0)
+        i++;
+    return i < JOB_KINDS ? job_kinds[i] : NULL;
 }
 
 /* The index of a step, or step_count where the kind has none of that name. */
@@ -136,6 +137,7 @@ struct job *job_begin(struct controller *controller, const struct job_kind *kind
         parent->children++;
     job->next = controller->jobs;
     controller->jobs = job;
+    tallies_job_started(controller->tallies, job);
     enter(job, step);
     job_save(controller, job);
     return job;
@@ -218,6 +220,7 @@ static void end(struct controller *controller, struct job *job, Vmpool__JobPhase
     if (job->vm && job->vm->job == job)
         job->vm->job = NULL;
     job->vm = NULL;
+    tallies_job_ended(controller->tallies, job);
     job_save(controller, job);
     if (parent && parent->children > 0) {
         parent->children--;

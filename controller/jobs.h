@@ -72,6 +72,9 @@ struct job {
 
 extern const struct job_kind job_vm_create, job_vm_start, job_vm_stop, job_vm_kill, job_vm_remove,
     job_vm_migrate, job_node_drain, job_plan;
+/* All of them. */
+#define JOB_KINDS 8
+extern const struct job_kind *const job_kinds[JOB_KINDS];
 
 /* Begins a job in @step: @stored (taken) has all but id, phase and times. */
 struct job *job_begin(struct controller *controller, const struct job_kind *kind, const char *step,

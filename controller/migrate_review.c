@@ -75,3 +75,13 @@ void migrate_review_end(struct job *job)
     review->bytes_error_permille = migrate_review_error(review->predicted->bytes, review->bytes);
     compare_pause(review, migration);
 }
+
+bool migrate_review_has_duration(const Vmpool__MigrationReview *review)
+{
+    return review->predicted && review->predicted->duration_us > 0 && review->duration_us > 0;
+}
+
+bool migrate_review_has_pause(const Vmpool__MigrationReview *review)
+{
+    return review->predicted && review->predicted->pause_us > 0 && review->pause_us > 0;
+}

@@ -20,3 +20,6 @@ void migrate_review_stream(struct job *job);
 void migrate_review_end(struct job *job);
 /* Predicted less real, in thousandths of real; 0 where one of both is not known. */
 int32_t migrate_review_error(uint64_t predicted, uint64_t real);
+/* Whether an error of one that succeeded is known, so that 0 means that there was none. */
+bool migrate_review_has_duration(const Vmpool__MigrationReview *review);
+bool migrate_review_has_pause(const Vmpool__MigrationReview *review);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/units.h"
+#include "controller/metrics_http.h"
 #include "controller/rebalance.h"
 
 enum {
@@ -12,6 +13,7 @@ enum {
     LISTEN,
     ADVERTISE,
     POOL_NAME,
+    METRICS,
     POLICY,
     CPU_OVERCOMMIT,
     MEMORY_OVERCOMMIT,
@@ -39,6 +41,7 @@ static const struct option long_options[] = {
     {"listen", required_argument, NULL, LISTEN},
     {"advertise", required_argument, NULL, ADVERTISE},
     {"pool-name", required_argument, NULL, POOL_NAME},
+    {"metrics", required_argument, NULL, METRICS},
     {"policy", required_argument, NULL, POLICY},
     {"cpu-overcommit", required_argument, NULL, CPU_OVERCOMMIT},
     {"memory-overcommit", required_argument, NULL, MEMORY_OVERCOMMIT},
@@ -71,6 +74,8 @@ void options_help(void)
         "  --listen HOST:PORT       for agents and poolctl    (0.0.0.0:7400)\n"
         "  --advertise HOST:PORT    how nodes reach it        (the host's name and port)\n"
         "  --pool-name NAME                                   (pool)\n"
+        "  --metrics ADDRESS:PORT   serve metrics at http://ADDRESS:PORT/metrics to all who\n"
+        "                           can reach it, such as 127.0.0.1:7401  (off)\n"
         "  --policy pack|spread|balance   where VMs go        (balance)\n"
         "  --cpu-overcommit PERCENT       vCPUs per CPU       (400)\n"
         "  --memory-overcommit PERCENT                        (100)\n"
@@ -169,6 +174,9 @@ static int take(struct options *options, int option, const char *value, struct e
         return strlen(value) <= 63
                    ? 0
                    : error_set(err, ERROR_USAGE, "--pool-name has up to 63 letters");
+    case METRICS:
+        config->metrics = value;
+        return metrics_http_check(value, err);
     case POLICY:
         return parse_policy(value, &config->scheduler.policy, err);
     case CPU_OVERCOMMIT:

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "controller/pb.h"
 #include "controller/plans.h"
+#include "controller/tallies.h"
 
 /* Of an uplink whose speed the host can't tell: no limit that a reservation would reach. */
 #define UNKNOWN_BANDWIDTH_BPS 1000000000000000u
@@ -344,6 +345,7 @@ struct node *placement_choose(struct controller *controller,
                                            : node_by_name(controller, decision.node);
     if (status == 0 && !chosen && err->kind == ERROR_NONE)
         (void)error_set(err, ERROR_NO_CAPACITY, "no other host fits");
+    tallies_decided(controller->tallies, chosen != NULL);
     if (answer)
         *answer = describe(controller, question, &decision, chosen);
     sched_decision_free(&decision);

@@ -279,6 +279,12 @@ void vms_of_lost_node(struct controller *controller, const struct node *node)
             (void)vm_happens(controller, vm, VM_EVENT_NODE_LOST, "its node is lost");
 }
 
+const Vmpool__NodeVm *vm_said(const struct vm *vm)
+{
+    const struct claim *claim = vm_claim_of(vm, vm->stored->node_id);
+    return claim && vm_phase_holds_host(vm->stored->phase) ? claim->said : NULL;
+}
+
 static void describe_claim(Vmpool__Vm *out, const Vmpool__NodeVm *said)
 {
     if (said->usage)
@@ -308,8 +314,7 @@ Vmpool__Vm *vm_describe(const struct controller *controller, const struct vm *vm
     if (stored->last_review)
         out->last_review = pb_copy(&stored->last_review->base);
     out->job = vm->job ? vm->job->stored->id : 0;
-    const struct claim *claim = vm_claim_of(vm, stored->node_id);
-    if (claim && claim->said && vm_phase_holds_host(stored->phase))
-        describe_claim(out, claim->said);
+    if (vm_said(vm))
+        describe_claim(out, vm_said(vm));
     return out;
 }

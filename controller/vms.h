@@ -59,6 +59,8 @@ bool vm_has_local_disks(const struct vm *vm);
 /* Notes what @node says of @vm; @said NULL: no copy. */
 struct claim *vm_note_claim(struct vm *vm, struct node *node, const Vmpool__NodeVm *said);
 const struct claim *vm_claim_of(const struct vm *vm, const char *node_id);
+/* What the node that it runs on said of it last; NULL: nothing, or it runs nowhere. */
+const Vmpool__NodeVm *vm_said(const struct vm *vm);
 void claims_forget_node(struct node *node);
 /* The node goes away; no VM counts on it any more. */
 void vms_forget_node(struct node *node);

@@ -3,7 +3,8 @@
 
 PACKAGES_BUILD="cmake ninja-build gcc libc6-dev pkg-config libzmq3-dev libprotobuf-c-dev
     protobuf-c-compiler libsodium-dev libssl-dev libipsec-mb-dev libsqlite3-dev libnl-route-3-dev libxxhash-dev
-    liblzma-dev libzstd-dev liblz4-dev libjansson-dev zlib1g-dev libcriterion-dev"
+    liblzma-dev libzstd-dev liblz4-dev libjansson-dev zlib1g-dev libmicrohttpd-dev
+    libcriterion-dev"
 PACKAGES_TESTBED="qemu-system-x86 busybox-static dropbear-bin openssh-client iproute2 kmod cpio
     e2fsprogs"
 PACKAGES_GUEST="busybox-static kmod cpio gcc libc6-dev"

@@ -44,6 +44,16 @@ Test(options, a_host_sends_and_receives_one_migration_unless_told_otherwise)
     cr_expect_eq(options.config.migrations_pool, 400);
 }
 
+Test(options, metrics_are_off_unless_told_otherwise)
+{
+    struct options options;
+    struct error err = ERROR_INIT;
+    cr_assert_eq(parse(&options, &err, "--keep-n1", NULL), 0, "%s", err.text);
+    cr_expect_null(options.config.metrics);
+    cr_assert_eq(parse(&options, &err, "--metrics", "[::1]:7401"), 0, "%s", err.text);
+    cr_expect_str_eq(options.config.metrics, "[::1]:7401");
+}
+
 Test(options, what_makes_no_sense_is_refused_with_what_was_expected)
 {
     static const char *const lines[][3] = {
@@ -55,6 +65,8 @@ Test(options, what_makes_no_sense_is_refused_with_what_was_expected)
         {"--migrations-pool", "many", "--migrations-pool"},
         {"--rebalance-hold", "30d", "--rebalance-hold is 0s to 7d"},
         {"--rebalance-cooldown", "soon", "--rebalance-cooldown"},
+        {"--metrics", "7401", "--metrics is a numeric ADDRESS:PORT"},
+        {"--metrics", "localhost:7401", "not \"localhost:7401\""},
         {"--rebalance-interval", "1ms", "--rebalance-interval is 100ms to 1h"},
         {NULL, NULL, NULL},
     };
