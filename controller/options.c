@@ -76,7 +76,7 @@ void options_help(void)
         "  --pool-name NAME                                   (pool)\n"
         "  --metrics ADDRESS:PORT   serve metrics at http://ADDRESS:PORT/metrics to all who\n"
         "                           can reach it, such as 127.0.0.1:7401  (off)\n"
-        "  --policy pack|spread|balance   where VMs go        (balance)\n"
+        "  --policy pack|spread|balance|best   where VMs go   (balance)\n"
         "  --cpu-overcommit PERCENT       vCPUs per CPU       (400)\n"
         "  --memory-overcommit PERCENT                        (100)\n"
         "  --report-interval TIME   how often agents report   (5s)\n"
@@ -107,15 +107,7 @@ void options_help(void)
 
 static int parse_policy(const char *word, enum sched_policy *policy, struct error *err)
 {
-    if (strcmp(word, "pack") == 0)
-        *policy = SCHED_PACK;
-    else if (strcmp(word, "spread") == 0)
-        *policy = SCHED_SPREAD;
-    else if (strcmp(word, "balance") == 0)
-        *policy = SCHED_BALANCE;
-    else
-        return error_set(err, ERROR_USAGE, "--policy is pack, spread or balance, not \"%s\"", word);
-    return 0;
+    return sched_policy_parse(word, policy, err) < 0 ? error_wrap(err, "--policy") : 0;
 }
 
 static int parse_percent(const char *text, const char *what, uint32_t *percent, struct error *err)

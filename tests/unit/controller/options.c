@@ -44,6 +44,17 @@ Test(options, a_host_sends_and_receives_one_migration_unless_told_otherwise)
     cr_expect_eq(options.config.migrations_pool, 400);
 }
 
+Test(options, places_by_each_policy_that_can_be_simulated)
+{
+    struct options options;
+    struct error err = ERROR_INIT;
+    for (unsigned i = 0; i < SCHED_POLICIES; i++) {
+        const char *name = sched_policy_name((enum sched_policy)i);
+        cr_assert_eq(parse(&options, &err, "--policy", name), 0, "%s", err.text);
+        cr_expect_eq(options.config.scheduler.policy, (enum sched_policy)i);
+    }
+}
+
 Test(options, metrics_are_off_unless_told_otherwise)
 {
     struct options options;
@@ -57,6 +68,7 @@ Test(options, metrics_are_off_unless_told_otherwise)
 Test(options, what_makes_no_sense_is_refused_with_what_was_expected)
 {
     static const char *const lines[][3] = {
+        {"--policy", "worst", "--policy: a policy is pack, spread, balance or best, not \"worst\""},
         {"--rebalance", "maybe", "rebalancing is off, recommend or on, not \"maybe\""},
         {"--rebalance-batch", "0", "--rebalance-batch"},
         {"--rebalance-threshold", "101", "--rebalance-threshold"},
