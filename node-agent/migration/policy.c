@@ -47,15 +47,27 @@ static bool must_back_off(const struct policy_input *input)
 static const uint32_t throttle_steps[] = {0, 60, 84, 94, 97, 99};
 #define THROTTLE_LAST (sizeof throttle_steps / sizeof throttle_steps[0] - 1)
 
+/* A guest that had its working set dirty again before the round was over may be faster than the
+ * round could tell: what a shorter one saw of it holds. */
+static uint64_t dirty_rate(const struct policy_input *input, struct policy_memory *memory)
+{
+    bool all_again = memory->last_remaining > 0 &&
+                     input->remaining_bytes >= memory->last_remaining - memory->last_remaining / 20;
+    if (!all_again || input->dirty > memory->fastest)
+        memory->fastest = input->dirty;
+    return memory->fastest;
+}
+
 /* Rounds cannot shrink below the working set of a guest that dirties as fast as the link carries;
  * the tenth is what the measurement of a working set that is sent over and over lacks. As long as
  * slowing the guest may help, only one so fast counts that it would hardly run afterwards. */
 static void note_outrun(const struct policy_input *input, struct policy_memory *memory)
 {
     bool may_slow = input->may_throttle && memory->throttle_step < THROTTLE_LAST;
-    bool outrun = input->bandwidth > 0 &&
-                  (may_slow ? input->dirty / POLICY_OUTRUN_TIMES >= input->bandwidth
-                            : input->dirty >= input->bandwidth - input->bandwidth / 10);
+    uint64_t dirty = dirty_rate(input, memory);
+    bool outrun =
+        input->bandwidth > 0 && (may_slow ? dirty / POLICY_OUTRUN_TIMES >= input->bandwidth
+                                          : dirty >= input->bandwidth - input->bandwidth / 10);
     memory->outrun_ms =
         outrun ? memory->outrun_ms + input->elapsed_ms - memory->last_elapsed_ms : 0;
     memory->last_elapsed_ms = input->elapsed_ms;
@@ -73,6 +85,7 @@ static bool step_throttle(const struct policy_input *input, struct policy_memory
         memory->idle_rounds < patience)
         return false;
     memory->throttle_step++;
+    memory->fastest = 0;
     memory->idle_rounds = 0;
     memory->best_round = input->round;
     memory->best_elapsed_ms = input->elapsed_ms;

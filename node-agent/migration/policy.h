@@ -33,6 +33,7 @@ struct policy_memory {
     uint64_t last_remaining;
     uint64_t last_elapsed_ms;
     uint64_t outrun_ms;   /* the guest has been faster than the link for so long, without a break */
+    uint64_t fastest;     /* bytes a second it dirtied, since its speed was last changed */
     uint32_t within;      /* rounds that ended within the limit */
     uint32_t idle_rounds; /* in a row, over the limit and without getting closer to it */
     uint32_t throttle_step; /* of the ladder; 0: full speed */

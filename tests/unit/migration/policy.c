@@ -216,6 +216,7 @@ Test(policy, post_copy_needs_a_guest_that_outruns_the_link_for_a_while)
     for (input.round = 1; input.round <= 12; input.round++) {
         input.elapsed_ms += 300;
         input.dirty = input.round % 3 ? 200 * MIB : 10 * MIB;
+        input.remaining_bytes = input.round % 3 ? 500 * MIB : 400 * MIB;
         cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_CONTINUE);
     }
     input.dirty = 200 * MIB;
@@ -223,5 +224,26 @@ Test(policy, post_copy_needs_a_guest_that_outruns_the_link_for_a_while)
     input.elapsed_ms += 2000;
     cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_CONTINUE);
     input.since_failed_ms = 2000;
+    cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_POSTCOPY);
+}
+
+/* A working set that is dirty again long before the round is over: over a slow link its rate looks
+ * like the link's. What the short first round saw of it counts. */
+Test(policy, a_guest_faster_than_a_long_round_can_tell_goes_by_post_copy)
+{
+    struct policy_memory memory = {0};
+    struct policy_input input = {.round = 1,
+                                 .elapsed_ms = 700,
+                                 .remaining_bytes = 512 * MIB,
+                                 .bandwidth = 119 * MIB,
+                                 .dirty = 731 * MIB,
+                                 .limit_us = 50000,
+                                 .timeout_ms = 1000000,
+                                 .postcopy_allowed = true,
+                                 .may_throttle = true};
+    cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_CONTINUE);
+    input.round = 2;
+    input.elapsed_ms += 4300;
+    input.dirty = 119 * MIB;
     cr_assert_eq(policy_decide(&input, &memory).choice, POLICY_POSTCOPY);
 }
