@@ -92,15 +92,16 @@ def main():
     parser.add_argument("--migrate")
     args = parser.parse_args()
     rows = read(args.trace)
-    means = {}
+    ratios = {}
     for name, some, host in variants(rows, args.host):
         results = simulate(some, host, args.migrate)
-        if not means:
+        if not ratios:
             print(f"{'':24}" + "".join(f"{r['policy']:>10}" for r in results))
         for result in results:
-            means.setdefault(result["policy"], []).append(result["ratio"])
+            ratios.setdefault(result["policy"], []).append(result["ratio"])
         print(f"{name:24}" + "".join(f"{r['ratio']:10.3f}" for r in results), flush=True)
-    print(f"{'mean':24}" + "".join(f"{sum(m) / len(m):10.3f}" for m in means.values()))
+    print(f"{'mean':24}" + "".join(f"{sum(m) / len(m):10.3f}" for m in ratios.values()))
+    print(f"{'worst':24}" + "".join(f"{max(m):10.3f}" for m in ratios.values()))
 
 
 if __name__ == "__main__":
