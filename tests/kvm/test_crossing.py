@@ -31,7 +31,8 @@ SOURCE_DIES = Way({SOURCE: {"source.ready": "kill"}}, outcome="failed")
 UNANSWERED = Way({TARGET: {"agent.answer": "drop"}})
 SILENT = Way({SOURCE: {"agent.report": "drop", "agent.event": "drop", "source.round": "delay:9000"}})
 CANCELLED = Way(options=SLOWLY, cancel=True)
-SERVER_DIES = Way({SOURCE: {"source.serve": "kill"}}, POSTCOPY.options, outcome="failed")
+# Slowly: the pages that are pushed beside the served ones must not have arrived before it dies.
+SERVER_DIES = Way({SOURCE: {"source.serve": "kill"}}, POSTCOPY.options + SLOWLY, outcome="failed")
 
 # ---- the table: point, where it stands, how it is reached, what the guest does then, the model's step
 
