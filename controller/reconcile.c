@@ -36,6 +36,10 @@ static enum reconcile_action decide_owner(const struct reconcile_view *view)
         return should_run(view->phase) ? RECONCILE_MISSING : RECONCILE_NOTHING;
     if (view->said_epoch < view->epoch)
         return RECONCILE_DISCARD; /* an older life of the VM, found on the node it is on now */
+    /* Its job ended because the missing pages are lost: it can never run again. */
+    if (guest_runs(view->said_state) && view->lacks &&
+        view->phase == VMPOOL__VM_PHASE__PHASE_FAILED)
+        return RECONCILE_DISCARD;
     if (guest_runs(view->said_state))
         return view->phase == VMPOOL__VM_PHASE__PHASE_RUNNING ? RECONCILE_NOTHING
                                                               : RECONCILE_RUNNING;
@@ -69,6 +73,12 @@ enum reconcile_action reconcile_decide(const struct reconcile_view *view)
 }
 
 /* ---- acting ---- */
+
+static bool lacks_pages(const Vmpool__NodeVm *said)
+{
+    return said && said->migration && guest_runs(said->state) &&
+           said->migration->phase == VMPOOL__MIGRATION_PHASE__MIGRATION_POSTCOPY;
+}
 
 static void send_action(struct controller *controller, const struct node *node, const char *vm_id,
                         Vmpool__NodeVmCommand__Action action, uint64_t epoch)
@@ -106,7 +116,7 @@ static void discard(struct controller *controller, struct claim *claim)
     claim->told_ms = now_ms;
     /* On the VM's own node only what is below its epoch may go, or what will never run again. */
     bool owner = claim->node == vm_node(controller, vm) &&
-                 claim->said->state != VMPOOL__VM_STATE__VM_GAVE_UP;
+                 claim->said->state != VMPOOL__VM_STATE__VM_GAVE_UP && !lacks_pages(claim->said);
     send_action(controller, claim->node, vm->stored->spec->id,
                 VMPOOL__NODE_VM_COMMAND__ACTION__DISCARD,
                 owner ? vm->stored->epoch - 1 : vm->stored->last_epoch);
@@ -248,6 +258,7 @@ static void settle(struct controller *controller, struct claim *claim)
         .present = said != NULL,
         .said_epoch = said ? said->epoch : 0,
         .said_state = said ? said->state : VMPOOL__VM_STATE__VM_UNKNOWN,
+        .lacks = lacks_pages(said),
         .serves = serves_pages(vm, said),
     };
     act(controller, claim, reconcile_decide(&view));

@@ -24,6 +24,7 @@ struct reconcile_view {
     bool present;
     uint64_t said_epoch;
     Vmpool__VmState said_state;
+    bool lacks;  /* a target of post-copy that has not got all pages */
     bool serves; /* in post-copy: it gave the VM up, and its owner still lacks pages it has */
 };
 

@@ -58,6 +58,24 @@ Test(reconcile, a_source_that_serves_pages_is_left_alone_while_the_guest_may_run
     cr_assert_eq(reconcile_decide(&view), RECONCILE_DISCARD);
 }
 
+Test(reconcile, a_target_whose_missing_pages_are_lost_is_thrown_away)
+{
+    struct reconcile_view view = {.phase = P(FAILED),
+                                  .owner = true,
+                                  .epoch = 5,
+                                  .last_epoch = 6,
+                                  .present = true,
+                                  .said_epoch = 5,
+                                  .said_state = S(PAUSED),
+                                  .lacks = true};
+    cr_assert_eq(reconcile_decide(&view), RECONCILE_DISCARD);
+    view.phase = P(UNKNOWN);
+    cr_assert_eq(reconcile_decide(&view), RECONCILE_RUNNING);
+    view.phase = P(FAILED);
+    view.lacks = false;
+    cr_assert_eq(reconcile_decide(&view), RECONCILE_RUNNING);
+}
+
 Test(reconcile, what_a_guest_did_by_itself_is_noted)
 {
     cr_assert_eq(owner_says(P(RUNNING), S(STOPPED), 5), RECONCILE_STOPPED);
