@@ -22,5 +22,6 @@ void link_model_note(struct link_model *model, uint64_t bytes, uint64_t us)
     } else {
         uint64_t rest_us = model->rate && us > transfer_us ? us - transfer_us : us;
         model->latency_us = mean(model->latency_us, rest_us);
+        model->latencies++;
     }
 }

@@ -12,7 +12,8 @@
 
 struct link_model {
     uint64_t rate;       /* bytes a second; 0: not known */
-    uint64_t latency_us; /* of a round, its bytes left out */
+    uint64_t latency_us; /* of a round, its bytes left out; the newest counts half */
+    uint32_t latencies;  /* rounds that told it */
     bool rough;          /* the rate is of memory that was new to the target: the next one counts */
 };
 

@@ -28,12 +28,15 @@ static uint64_t estimate_ms(const struct policy_input *input)
     return ms > UINT64_MAX ? UINT64_MAX : (uint64_t)ms;
 }
 
-/* A permitted pause is made shorter as long as rounds still shrink by a quarter: they are short
- * themselves by now, so that little time is spent on it. */
+/* A permitted pause is made shorter as long as its pages are much of it and one more round would
+ * leave a quarter less of them: rounds are short themselves by now, so that little time is spent on
+ * it. What the next round leaves is what the guest writes at its speed of the last one. */
 static bool worth_polishing(const struct policy_input *input, const struct policy_memory *memory)
 {
-    return memory->within <= POLICY_POLISH_MAX && input->remaining_bytes > 0 &&
-           input->remaining_bytes < memory->last_remaining - memory->last_remaining / 4;
+    uint64_t round_us = policy_predict_us(input), pages_us = round_us - input->fixed_us;
+    unsigned __int128 left = (unsigned __int128)input->dirty * round_us / 1000000;
+    return memory->within <= POLICY_POLISH_MAX && pages_us > input->fixed_us / 4 &&
+           left < input->remaining_bytes - input->remaining_bytes / 4;
 }
 
 /* A pause that failed had a reason nobody predicted; the guest shall not stutter because of it. */

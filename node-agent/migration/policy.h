@@ -64,7 +64,7 @@ struct policy_output {
  * is no way (any more), one that is just as fast does. */
 #define POLICY_OUTRUN_TIMES 4u
 #define POLICY_OUTRUN_MS    1000u
-#define POLICY_POLISH_MAX   4u   /* rounds spent making a permitted pause shorter still */
+#define POLICY_POLISH_MAX   6u   /* rounds spent making a permitted pause shorter still */
 #define POLICY_IDLE_ROUNDS  2u   /* without getting closer, before the guest is slowed at all */
 #define POLICY_BACKOFF_MS   500u /* after the first failed pause; twice that after the second ... */
 #define POLICY_WAIT_MS      50u

@@ -112,6 +112,7 @@ int source_end_round(struct migration_source *source, struct error *err)
     if (source->guest.ops->dirty_sync(source->guest.self, source->bitmap, err) < 0)
         return error_wrap(err, "cannot read the dirty log");
     hot_collect(source);
+    bool limited = source->rest;
     uint64_t left_out = collect_rest(source);
     source->remaining = bitmap_count(source->bitmap, pages);
     round.dirtied_pages = source->remaining - left_out;
@@ -125,7 +126,10 @@ int source_end_round(struct migration_source *source, struct error *err)
     uint64_t dirty = round.dirtied_pages * 1000000 / us;
     if (source->round == 1 && dirty < source->hot.pages_per_second)
         dirty = source->hot.pages_per_second;
-    progress->dirty_bps = dirty * PAGE_BYTES * 8;
+    uint64_t dirty_bps = dirty * PAGE_BYTES * 8;
+    /* What a round left out was dirty already: it cannot tell that it was written again. */
+    if (!limited || dirty_bps > progress->dirty_bps)
+        progress->dirty_bps = dirty_bps;
     if (round.wire_bytes >= SPEED_BYTES || progress->bandwidth_bps == 0)
         progress->bandwidth_bps = round.wire_bytes * 8 * 1000000 / us;
     report_done(&source->report);

@@ -7,7 +7,8 @@
  *                 +----------- RETRACT <--------+                    v  |          |
  *                                                 link lost: RECONNECT <---- SERVE-+
  *
- * Before the first pause DECIDE may go to PROBE, a small round, and be back.
+ * After the first round, and before the first pause, DECIDE may go to PROBE, a small round, and be
+ * back.
  * Post-copy goes by DROP before the pause, and by SERVE after the handover: see source_postcopy.c.
  *
  * Every step may fail, and cancel is heard in every step before GIVE_UP: then the guest runs on

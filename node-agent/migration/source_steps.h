@@ -28,7 +28,8 @@ enum step {
 enum step source_step_connect(struct migration_source *source, struct error *err);
 enum step source_step_round(struct migration_source *source, struct error *err);
 enum step source_step_decide(struct migration_source *source, struct error *err);
-/* A small round, before a pause of which only the first round tells how fast it will be. */
+/* A small round, of no pages where the latency is not known yet, otherwise before a pause of which
+ * only the first round tells how fast it will be. */
 enum step source_step_probe(struct migration_source *source, struct error *err);
 
 /* ---- source_pause.c */

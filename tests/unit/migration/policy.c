@@ -87,12 +87,38 @@ Test(policy, never_pauses_when_the_prediction_is_over_the_limit)
                                      .elapsed_ms = 100,
                                      .remaining_bytes = remaining,
                                      .bandwidth = 1000 * MIB,
+                                     .dirty = 1000 * MIB,
                                      .fixed_us = 5000,
                                      .limit_us = 100000,
                                      .timeout_ms = 1000000};
         struct policy_output output = policy_decide(&input, &memory);
         cr_assert_eq(output.choice == POLICY_PAUSE, output.predicted_pause_us <= 100000);
     }
+}
+
+static enum policy_choice choose_within(uint64_t remaining, uint64_t dirty, uint32_t within)
+{
+    struct policy_memory memory = {.last_remaining = remaining, .within = within};
+    struct policy_input input = {.round = 3,
+                                 .elapsed_ms = 100,
+                                 .remaining_bytes = remaining,
+                                 .bandwidth = 1000 * MIB,
+                                 .dirty = dirty,
+                                 .fixed_us = 2000,
+                                 .limit_us = 100000,
+                                 .timeout_ms = 1000000};
+    return policy_decide(&input, &memory).choice;
+}
+
+/* 16 MiB are 16 ms here, and a round of them 18. */
+Test(policy, a_permitted_pause_is_made_shorter_while_a_round_leaves_less)
+{
+    cr_expect_eq(choose_within(16 * MIB, 100 * MIB, 0), POLICY_CONTINUE);
+    cr_expect_eq(choose_within(16 * MIB, 600 * MIB, 0), POLICY_CONTINUE);
+    cr_expect_eq(choose_within(16 * MIB, 700 * MIB, 0), POLICY_PAUSE, "it would leave 12.6 MiB");
+    cr_expect_eq(choose_within(16 * MIB, 0, POLICY_POLISH_MAX), POLICY_PAUSE, "not for ever");
+    cr_expect_eq(choose_within(MIB / 4, 0, 0), POLICY_PAUSE, "it is latency");
+    cr_expect_eq(choose_within(0, 0, 0), POLICY_PAUSE);
 }
 
 /* The guest writes @dirty bytes/s over @ws bytes at full speed; what slows it slows that. */
