@@ -25,7 +25,7 @@ struct batch {
 struct packer {
     struct packer_options options;
     struct page_cache *cache; /* of this round */
-    bool calm;
+    bool calm; /* else the guest stands still: no page need be copied, none is remembered */
     struct codec_memory *memory;
     struct packed out;
 
@@ -166,18 +166,20 @@ static const struct packed *give_data(struct packer *packer)
 static const struct packed *add_data(struct packer *packer, uint64_t page, uint8_t *copy)
 {
     struct batch *data = &packer->data;
+    const uint8_t *from = packer->options.ram + page * PAGE_BYTES;
+    bool remember = packer->cache && packer->calm;
     if (data->pages == 0) {
         packer->chosen = codec_meter_now(packer->options.meter);
-        packer->copies = packer->cache || wants_to_compress(packer);
+        packer->copies = remember || wants_to_compress(packer);
     }
     if (packer->copies) {
         uint8_t *own = packer->pages + data->pages * PAGE_BYTES;
-        memcpy(own, packer->options.ram + page * PAGE_BYTES, PAGE_BYTES);
-        if (packer->cache && !copy)
-            copy = page_cache_add(packer->cache, page);
-        if (copy)
-            memcpy(copy, own, PAGE_BYTES);
+        from = memcpy(own, from, PAGE_BYTES);
     }
+    if (remember && !copy)
+        copy = page_cache_add(packer->cache, page);
+    if (copy)
+        memcpy(copy, from, PAGE_BYTES);
     append(data, page, true);
     return is_full(data, packer->copies ? PACKED_PAGES : packer->options.plain_pages)
                ? give_data(packer)

@@ -38,7 +38,8 @@ struct packer *packer_new(const struct packer_options *options, struct error *er
 void packer_free(struct packer *packer);
 
 /* A round begins. @cache is NULL where it goes without deltas, and shared by all packers. @calm:
- * the guest runs, so that trying codecs costs it nothing. */
+ * the guest runs, so that trying codecs and remembering pages costs it nothing; otherwise it stands
+ * still and RAM does not change. */
 void packer_begin_round(struct packer *packer, struct page_cache *cache, bool calm);
 /* Adds a page that is not all zeros. Returns a frame that is complete by it, or NULL; the frame
  * must be sent before the next call. */

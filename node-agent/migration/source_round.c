@@ -126,10 +126,9 @@ int source_end_round(struct migration_source *source, struct error *err)
     uint64_t dirty = round.dirtied_pages * 1000000 / us;
     if (source->round == 1 && dirty < source->hot.pages_per_second)
         dirty = source->hot.pages_per_second;
-    uint64_t dirty_bps = dirty * PAGE_BYTES * 8;
     /* What a round left out was dirty already: it cannot tell that it was written again. */
-    if (!limited || dirty_bps > progress->dirty_bps)
-        progress->dirty_bps = dirty_bps;
+    if (!limited)
+        progress->dirty_bps = dirty * PAGE_BYTES * 8;
     if (round.wire_bytes >= SPEED_BYTES || progress->bandwidth_bps == 0)
         progress->bandwidth_bps = round.wire_bytes * 8 * 1000000 / us;
     report_done(&source->report);
