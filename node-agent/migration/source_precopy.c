@@ -72,7 +72,7 @@ static enum step give_up_text(struct migration_source *source, const struct poli
     return STEP_FAIL;
 }
 
-/* A pause without its pages: the latency of the last round, the state saved here and loaded there
+/* A pause without its pages: the latency of a round, the state saved here and loaded there
  * as the target rehearsed it, and the words READY and GO. */
 static uint64_t fixed_us(const struct migration_source *source)
 {

@@ -120,7 +120,8 @@ int source_end_round(struct migration_source *source, struct error *err)
     source->round_zero += round.pages_zero;
     /* Of pages, not of what they were encoded to: dirty memory is counted in pages, too. */
     link_model_note(&source->link, round.page_bytes, us);
-    source->link.rough = source->round == 1;
+    if (source->round == 1)
+        source->link.rough = true;
     report_add_round(&source->report, &round);
     struct migration_progress *progress = report_edit(&source->report);
     uint64_t dirty = round.dirtied_pages * 1000000 / us;

@@ -98,7 +98,7 @@ Test(policy, never_pauses_when_the_prediction_is_over_the_limit)
 
 static enum policy_choice choose_within(uint64_t remaining, uint64_t dirty, uint32_t within)
 {
-    struct policy_memory memory = {.last_remaining = remaining, .within = within};
+    struct policy_memory memory = {.within = within};
     struct policy_input input = {.round = 3,
                                  .elapsed_ms = 100,
                                  .remaining_bytes = remaining,
