@@ -2,7 +2,7 @@
 # The Debian packages each purpose needs, and their installation. Needs common.sh.
 
 PACKAGES_BUILD="cmake ninja-build gcc libc6-dev pkg-config libzmq3-dev libprotobuf-c-dev
-    protobuf-c-compiler libsodium-dev libssl-dev libipsec-mb-dev libsqlite3-dev libnl-route-3-dev libxxhash-dev
+    protobuf-c-compiler libsodium-dev libssl-dev libgcrypt20-dev libsqlite3-dev libnl-route-3-dev libxxhash-dev
     liblzma-dev libzstd-dev liblz4-dev libjansson-dev zlib1g-dev libmicrohttpd-dev
     libcriterion-dev"
 PACKAGES_TESTBED="qemu-system-x86 busybox-static dropbear-bin openssh-client iproute2 kmod cpio

@@ -249,7 +249,8 @@ int channel_queue(struct channel *channel, const struct frame *frame, const void
     if (channel->seal) {
         seal_begin(channel->seal, at);
         seal_update(channel->seal, payload, frame->length, at + STREAM_HEADER_BYTES);
-        seal_end(channel->seal, at + STREAM_HEADER_BYTES + frame->length);
+        if (seal_end(channel->seal, at + STREAM_HEADER_BYTES + frame->length, err) < 0)
+            return -1;
         channel->out_end += STREAM_TAG_BYTES;
     } else if (frame->length) {
         memcpy(at + STREAM_HEADER_BYTES, payload, frame->length);

@@ -92,7 +92,7 @@ static int put_encoded(struct page_inlet *inlet, const struct frame *frame,
                        uint8_t *to, struct error *err)
 {
     struct channel *channel = &inlet->channel;
-    size_t size = frame->length - frame->runs * STREAM_RUN_BYTES;
+    size_t size = frame->length - stream_table_bytes(frame->runs);
     if (!inlet->codec)
         inlet->codec = codec_memory_new(err);
     if (!inlet->codec)
@@ -189,7 +189,7 @@ static int take_sealed(struct page_inlet *inlet, const struct frame *frame, stru
     const uint8_t *at = channel->in + channel->in_start;
     const uint8_t *body = at + STREAM_HEADER_BYTES;
     uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES];
-    size_t table_bytes = frame->runs * STREAM_RUN_BYTES;
+    size_t table_bytes = stream_table_bytes(frame->runs);
     seal_begin(channel->open, at);
     seal_update(channel->open, body, table_bytes, table);
     if (frame->runs && take_pages(inlet, frame, table, body + table_bytes, err) < 0)
@@ -205,7 +205,7 @@ static int take_sealed(struct page_inlet *inlet, const struct frame *frame, stru
 static int take_plain(struct page_inlet *inlet, const struct frame *frame, struct error *err)
 {
     struct channel *channel = &inlet->channel;
-    size_t head = STREAM_HEADER_BYTES + frame->runs * STREAM_RUN_BYTES;
+    size_t head = STREAM_HEADER_BYTES + stream_table_bytes(frame->runs);
     if (channel_need(channel, head, 0, err) <= 0)
         return -1;
     uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES]; /* what follows may move the buffer */

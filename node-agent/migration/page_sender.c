@@ -40,22 +40,27 @@ static int wait_for_bandwidth(struct page_stream *stream, uint64_t bytes, struct
     return 0;
 }
 
-/* Payload: the run table at head + header, then @body. */
+/* Payload: the run table at head + header, then @body, which is copied first: the guest may change
+ * its pages while the seal looks at them twice. */
 static int send_sealed(struct page_stream *stream, const struct frame *frame,
                        const struct iovec *body, size_t count, struct error *err)
 {
     struct page_frame *own = stream->frame;
     struct seal *seal = stream->channel.seal;
-    size_t table = frame->runs * STREAM_RUN_BYTES;
+    size_t table = stream_table_bytes(frame->runs);
     uint8_t *at = own->sealed;
     memcpy(at, own->head, STREAM_HEADER_BYTES);
     seal_begin(seal, at);
     at += STREAM_HEADER_BYTES;
     seal_update(seal, own->head + STREAM_HEADER_BYTES, table, at);
     at += table;
-    for (size_t i = 0; i < count; at += body[i++].iov_len)
-        seal_update(seal, body[i].iov_base, body[i].iov_len, at);
-    seal_end(seal, at);
+    uint8_t *end = at;
+    for (size_t i = 0; i < count; end += body[i++].iov_len)
+        memcpy(end, body[i].iov_base, body[i].iov_len);
+    seal_update(seal, at, (size_t)(end - at), at);
+    at = end;
+    if (seal_end(seal, at, err) < 0)
+        return -1;
     at += STREAM_TAG_BYTES;
     struct iovec part = {own->sealed, (size_t)(at - own->sealed)};
     return channel_write(&stream->channel, &part, 1, err);
@@ -81,19 +86,18 @@ static int send_frame(struct page_stream *stream, enum frame_type type, const st
                       unsigned count, const struct packed *pages, struct error *err)
 {
     struct page_frame *own = stream->frame;
-    uint64_t length = count * STREAM_RUN_BYTES + (pages ? pages->body_bytes : 0);
+    uint64_t length = stream_table_bytes(count) + (pages ? pages->body_bytes : 0);
     struct frame frame = {.type = (uint8_t)type,
                           .codec = pages ? (uint8_t)pages->codec : 0,
                           .runs = (uint16_t)count,
                           .length = (uint32_t)length,
                           .argument = stream->sender->round.number};
     stream_put_frame(own->head, &frame);
-    for (unsigned i = 0; i < count; i++)
-        stream_put_run(own->head + STREAM_HEADER_BYTES + (size_t)i * STREAM_RUN_BYTES, runs[i]);
+    stream_put_runs(own->head + STREAM_HEADER_BYTES, runs, count);
     if (wait_for_bandwidth(stream, STREAM_HEADER_BYTES + length, err) < 0)
         return -1;
     struct iovec parts[STREAM_RUNS_MAX + 1];
-    parts[0] = (struct iovec){own->head, STREAM_HEADER_BYTES + count * STREAM_RUN_BYTES};
+    parts[0] = (struct iovec){own->head, STREAM_HEADER_BYTES + stream_table_bytes(count)};
     size_t body = list_body(stream, pages, parts + 1);
     return stream->channel.seal ? send_sealed(stream, &frame, parts + 1, body, err)
                                 : channel_write(&stream->channel, parts, body + 1, err);

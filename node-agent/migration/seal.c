@@ -1,28 +1,25 @@
 #include "node-agent/migration/seal.h"
 
-#include <intel-ipsec-mb.h>
+#include <errno.h>
+#include <gcrypt.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GCM_NONCE_BYTES 12
-#define VECTOR_BYTES    64u /* the widest register: keys are loaded by it */
-
-struct seal_cipher {
-    IMB_MGR *manager; /* only its table of functions is used, which threads may share */
-};
+#define NONCE_BYTES 12
 
 struct seal {
-    struct gcm_key_data key;
-    struct gcm_context_data context;
-    IMB_MGR *manager;
+    gcry_cipher_hd_t cipher;
     uint64_t frame; /* number of the next one */
     enum seal_use use;
+    bool last;            /* the frame's last piece has been taken */
+    gcry_error_t failure; /* of this frame, the first */
 };
 
 static int crypto_error(struct error *err, const char *what)
@@ -94,35 +91,30 @@ int seal_random(void *out, size_t size, struct error *err)
     return RAND_bytes(out, (int)size) == 1 ? 0 : crypto_error(err, "make random bytes");
 }
 
-struct seal_cipher *seal_cipher_new(struct error *err)
+static int cipher_error(struct error *err, gcry_error_t failure)
 {
-    struct seal_cipher *cipher = calloc(1, sizeof(*cipher));
-    IMB_MGR *manager = cipher ? alloc_mb_mgr(0) : NULL;
-    IMB_ARCH arch = IMB_ARCH_NONE;
-    if (manager)
-        init_mb_mgr_auto(manager, &arch);
-    if (arch == IMB_ARCH_NONE) {
-        error_set(err, ERROR_FAILED, "this processor cannot do AES-256-GCM: %s",
-                  manager ? imb_get_strerror(imb_get_errno(manager)) : "out of memory");
-        free_mb_mgr(manager);
-        free(cipher);
-        return NULL;
+    return error_set(err, ERROR_FAILED, "libgcrypt cannot do AES-256-OCB: %s",
+                     gcry_strerror(failure));
+}
+
+int seal_ready(struct error *err)
+{
+    if (!gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P)) {
+        if (!gcry_check_version(GCRYPT_VERSION))
+            return error_set(err, ERROR_FAILED, "libgcrypt is older than %s", GCRYPT_VERSION);
+        gcry_error_t failure = gcry_control(GCRYCTL_DISABLE_SECMEM, 0);
+        if (!failure)
+            failure = gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+        if (failure)
+            return cipher_error(err, failure);
     }
-    cipher->manager = manager;
-    return cipher;
+    gcry_error_t failure = gcry_cipher_test_algo(GCRY_CIPHER_AES256);
+    return failure ? cipher_error(err, failure) : 0;
 }
 
-void seal_cipher_free(struct seal_cipher *cipher)
-{
-    if (!cipher)
-        return;
-    free_mb_mgr(cipher->manager);
-    free(cipher);
-}
-
-struct seal *seal_new(const struct seal_cipher *cipher, const uint8_t key[SEAL_KEY_BYTES],
-                      const uint8_t source_nonce[], const uint8_t target_nonce[], unsigned index,
-                      enum seal_direction direction, enum seal_use use, struct error *err)
+struct seal *seal_new(const uint8_t key[SEAL_KEY_BYTES], const uint8_t source_nonce[],
+                      const uint8_t target_nonce[], unsigned index, enum seal_direction direction,
+                      enum seal_use use, struct error *err)
 {
     uint8_t salt[2 * STREAM_NONCE_BYTES], info[15] = "vmpool stream", own[SEAL_KEY_BYTES];
     memcpy(salt, source_nonce, STREAM_NONCE_BYTES);
@@ -131,17 +123,19 @@ struct seal *seal_new(const struct seal_cipher *cipher, const uint8_t key[SEAL_K
     info[14] = (uint8_t)direction;
     if (derive(key, salt, sizeof(salt), info, sizeof(info), own, err) < 0)
         return NULL;
-    size_t size = (sizeof(struct seal) + VECTOR_BYTES - 1) / VECTOR_BYTES * VECTOR_BYTES;
-    struct seal *seal = aligned_alloc(VECTOR_BYTES, size);
-    if (seal) {
-        memset(seal, 0, sizeof(*seal));
-        seal->manager = cipher->manager;
-        seal->use = use;
-        IMB_AES256_GCM_PRE(seal->manager, own, &seal->key);
-    } else {
-        error_set(err, ERROR_FAILED, "out of memory for a key");
-    }
+    struct seal *seal = calloc(1, sizeof(*seal));
+    gcry_error_t failure = seal ? 0 : gcry_error_from_errno(ENOMEM);
+    if (!failure)
+        failure = gcry_cipher_open(&seal->cipher, GCRY_CIPHER_AES256, GCRY_CIPHER_MODE_OCB, 0);
+    if (!failure)
+        failure = gcry_cipher_setkey(seal->cipher, own, sizeof(own));
     OPENSSL_cleanse(own, sizeof(own));
+    if (failure) {
+        (void)cipher_error(err, failure);
+        seal_free(seal);
+        return NULL;
+    }
+    seal->use = use;
     return seal;
 }
 
@@ -149,39 +143,64 @@ void seal_free(struct seal *seal)
 {
     if (!seal)
         return;
-    OPENSSL_cleanse(seal, sizeof(*seal));
+    gcry_cipher_close(seal->cipher); /* wipes the key; nothing where NULL */
     free(seal);
+}
+
+static void note(struct seal *seal, gcry_error_t failure)
+{
+    if (!seal->failure)
+        seal->failure = failure;
 }
 
 void seal_begin(struct seal *seal, const uint8_t header[STREAM_HEADER_BYTES])
 {
-    uint8_t nonce[GCM_NONCE_BYTES] = {0};
+    uint8_t nonce[NONCE_BYTES] = {0};
     for (unsigned i = 0; i < 8; i++)
         nonce[i] = (uint8_t)(seal->frame >> (8 * i));
     seal->frame++;
-    IMB_AES256_GCM_INIT(seal->manager, &seal->key, &seal->context, nonce, header,
-                        STREAM_HEADER_BYTES);
+    seal->last = false;
+    seal->failure = gcry_cipher_setiv(seal->cipher, nonce, sizeof(nonce));
+    note(seal, gcry_cipher_authenticate(seal->cipher, header, STREAM_HEADER_BYTES));
+}
+
+/* Of the last piece the library wants to be told beforehand. */
+static void take(struct seal *seal, const void *in, size_t size, void *out, bool last)
+{
+    if (last)
+        note(seal, gcry_cipher_final(seal->cipher));
+    seal->last |= last;
+    note(seal, seal->use == SEAL_ENCRYPT ? gcry_cipher_encrypt(seal->cipher, out, size, in, size)
+                                         : gcry_cipher_decrypt(seal->cipher, out, size, in, size));
 }
 
 void seal_update(struct seal *seal, const void *in, size_t size, void *out)
 {
-    if (seal->use == SEAL_ENCRYPT)
-        IMB_AES256_GCM_ENC_UPDATE(seal->manager, &seal->key, &seal->context, out, in, size);
-    else
-        IMB_AES256_GCM_DEC_UPDATE(seal->manager, &seal->key, &seal->context, out, in, size);
+    if (size > 0)
+        take(seal, in, size, out, size % SEAL_BLOCK_BYTES != 0);
 }
 
-void seal_end(struct seal *seal, uint8_t tag[STREAM_TAG_BYTES])
+/* The last piece of whole blocks could not be known for the last one: nothing follows it. */
+static void finish(struct seal *seal)
 {
-    IMB_AES256_GCM_ENC_FINALIZE(seal->manager, &seal->key, &seal->context, tag, STREAM_TAG_BYTES);
+    uint8_t nothing[SEAL_BLOCK_BYTES] = {0};
+    if (!seal->last)
+        take(seal, nothing, 0, nothing, true);
+}
+
+int seal_end(struct seal *seal, uint8_t tag[STREAM_TAG_BYTES], struct error *err)
+{
+    finish(seal);
+    note(seal, gcry_cipher_gettag(seal->cipher, tag, STREAM_TAG_BYTES));
+    return seal->failure ? cipher_error(err, seal->failure) : 0;
 }
 
 int seal_open_end(struct seal *seal, const uint8_t tag[STREAM_TAG_BYTES], struct error *err)
 {
-    uint8_t expected[STREAM_TAG_BYTES];
-    IMB_AES256_GCM_DEC_FINALIZE(seal->manager, &seal->key, &seal->context, expected,
-                                sizeof(expected));
-    if (seal_compare(expected, tag, sizeof(expected)) != 0)
+    finish(seal);
+    if (seal->failure)
+        return cipher_error(err, seal->failure);
+    if (gcry_cipher_checktag(seal->cipher, tag, STREAM_TAG_BYTES))
         return error_set(err, ERROR_FAILED, "a frame of the migration was tampered with");
     return 0;
 }

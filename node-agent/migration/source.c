@@ -32,7 +32,6 @@ static void destroy(struct migration_source *source)
     page_sender_stop(&source->sender);
     page_sender_destroy(&source->sender);
     channel_close(&source->control);
-    seal_cipher_free(source->cipher);
     report_destroy(&source->report);
     (void)pthread_mutex_destroy(&source->lock);
     close_fd(&source->wake_fd);
@@ -91,7 +90,7 @@ struct migration_source *migration_source_start(const struct migration_guest *gu
     if (!source->bitmap ||
         report_init(&source->report, options->migration_id, guest->ram_bytes, err) < 0 ||
         (source->wake_fd = event_new(err)) < 0 || (source->stop_fd = event_new(err)) < 0 ||
-        (!options->limits.unencrypted && !(source->cipher = seal_cipher_new(err))))
+        (!options->limits.unencrypted && seal_ready(err) < 0))
         goto failed;
     source->sender.wake_fd = source->wake_fd;
     source->sender.stop_fd = source->stop_fd;

@@ -66,7 +66,6 @@ struct migration_source {
 
     struct hot hot;
 
-    struct seal_cipher *cipher; /* NULL: not encrypted */
     struct supply supply;       /* post-copy; see source_postcopy.c */
     bool can_postcopy;          /* agreed upon with the target */
     bool postcopy;              /* the pause in hand ends in it, or did */

@@ -37,7 +37,7 @@
  *     |        |        |           | of payload |                |         | where encrypted |
  *     +--------+--------+-----------+------------+----------------+---------+-----------------+
  *
- * With encryption the payload is AES-256-GCM, the header is authenticated with it, and the nonce
+ * With encryption the payload is AES-256-OCB (RFC 7253), the header is authenticated with it, and the nonce
  * is the number of the frame on its connection and direction: frames cannot be dropped, repeated or
  * exchanged. Payloads and arguments:
  *
@@ -78,7 +78,8 @@
  * it, the others everything else. A list of runs is at most 1 MiB of them.
  *
  * A run is a u64: page number in the upper 48 bits, number of pages - 1 in the lower 16. Page
- * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data.
+ * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data. A run table of an
+ * odd number of runs ends with 8 bytes of zeros: what follows it begins a block of the cipher.
  *
  * The codec of PAGES; an encoding is shorter than its pages, and exactly of them:
  *
@@ -157,8 +158,8 @@ static const struct shape {
     enum stream_path path;
     uint32_t length_min, length_max;
 } shapes[] = {
-    {FRAME_PAGES, PATH_PAGES, STREAM_RUN_BYTES + 1, STREAM_PAYLOAD_MAX},
-    {FRAME_ZEROS, PATH_PAGES, STREAM_RUN_BYTES, STREAM_RUNS_MAX *STREAM_RUN_BYTES},
+    {FRAME_PAGES, PATH_PAGES, 2 * STREAM_RUN_BYTES + 1, STREAM_PAYLOAD_MAX},
+    {FRAME_ZEROS, PATH_PAGES, 2 * STREAM_RUN_BYTES, STREAM_RUNS_MAX *STREAM_RUN_BYTES},
     {FRAME_ROUND_END, PATH_PAGES, 0, 0},
     {FRAME_STATE_BEGIN, PATH_TO_TARGET, 8, 8},
     {FRAME_STATE, PATH_TO_TARGET, 1, STREAM_CHUNK_MAX},
@@ -214,7 +215,7 @@ int stream_get_frame(const uint8_t in[STREAM_HEADER_BYTES], enum stream_path pat
     if (frame->codec >= (frame->type == FRAME_PAGES ? CODECS : 1))
         return error_set(err, ERROR_FAILED, "codec %u is not known", frame->codec);
     bool has_runs = frame->type == FRAME_PAGES || frame->type == FRAME_ZEROS;
-    uint32_t table = frame->runs * STREAM_RUN_BYTES;
+    uint32_t table = stream_table_bytes(frame->runs);
     if (has_runs ? frame->runs == 0 || frame->runs > STREAM_RUNS_MAX || frame->length < table
                  : frame->runs != 0)
         return error_set(err, ERROR_FAILED, "frame of type %u cannot have %u runs", frame->type,
@@ -228,6 +229,14 @@ int stream_get_frame(const uint8_t in[STREAM_HEADER_BYTES], enum stream_path pat
 void stream_put_run(uint8_t out[STREAM_RUN_BYTES], struct run run)
 {
     put64(out, run.first << 16 | (uint64_t)(run.count - 1));
+}
+
+void stream_put_runs(uint8_t *out, const struct run *runs, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        stream_put_run(out + (size_t)i * STREAM_RUN_BYTES, runs[i]);
+    if (count % 2)
+        memset(out + (size_t)count * STREAM_RUN_BYTES, 0, STREAM_RUN_BYTES);
 }
 
 static int get_run(const uint8_t *at, uint64_t ram_pages, struct run *run, struct error *err)
@@ -263,12 +272,14 @@ int stream_get_runs(const uint8_t *table, const struct frame *frame, uint64_t ra
             return -1;
         *pages += runs[i].count;
     }
+    if (frame->runs % 2 && get64(table + (size_t)frame->runs * STREAM_RUN_BYTES) != 0)
+        return error_set(err, ERROR_FAILED, "the end of a table of runs is not zeros");
     if (frame->type != FRAME_PAGES)
         return 0;
     if (*pages > STREAM_FRAME_PAGES_MAX)
         return error_set(err, ERROR_FAILED, "%llu pages in one frame are too many",
                          (unsigned long long)*pages);
-    uint64_t want = frame->runs * STREAM_RUN_BYTES + *pages * STREAM_PAGE_BYTES;
+    uint64_t want = stream_table_bytes(frame->runs) + *pages * STREAM_PAGE_BYTES;
     if (frame->codec != CODEC_NONE ? frame->length >= want : frame->length != want)
         return error_set(err, ERROR_FAILED, "frame of %u bytes where its runs have %llu",
                          frame->length, (unsigned long long)want);

@@ -10,12 +10,12 @@
 
 #include "common/error.h"
 
-#define STREAM_VERSION         2u
+#define STREAM_VERSION         3u
 #define STREAM_PAGE_BYTES      4096u
 #define STREAM_HEADER_BYTES    16u
 #define STREAM_TAG_BYTES       16u
 #define STREAM_RUN_BYTES       ((size_t)8)
-#define STREAM_RUNS_MAX        256u       /* in one frame */
+#define STREAM_RUNS_MAX        256u       /* in one frame; even */
 #define STREAM_FRAME_PAGES_MAX 256u       /* of data in one frame: 1 MiB */
 #define STREAM_RUN_PAGES_MAX   65536u     /* in one run of zero pages */
 #define STREAM_CHUNK_MAX       (1u << 20) /* of machine state in one frame */
@@ -111,10 +111,17 @@ void stream_put_frame(uint8_t out[STREAM_HEADER_BYTES], const struct frame *fram
 int stream_get_frame(const uint8_t in[STREAM_HEADER_BYTES], enum stream_path path,
                      struct frame *frame, struct error *err);
 
-/* Run tables. stream_get_runs() refuses empty and overlong runs, pages at or beyond @ram_pages,
+/* Bytes of a table of @runs runs. */
+static inline uint32_t stream_table_bytes(unsigned runs)
+{
+    return (runs + runs % 2) * (uint32_t)STREAM_RUN_BYTES;
+}
+
+/* Run tables. stream_put_runs() fills stream_table_bytes(@count). stream_get_runs() refuses empty and overlong runs, pages at or beyond @ram_pages,
  * and, for PAGES, a table that doesn't match the frame's length or an encoding longer than the
  * pages. @runs has room for frame->runs. */
 void stream_put_run(uint8_t out[STREAM_RUN_BYTES], struct run run);
+void stream_put_runs(uint8_t *out, const struct run *runs, unsigned count);
 int stream_get_runs(const uint8_t *table, const struct frame *frame, uint64_t ram_pages,
                     struct run *runs, uint64_t *pages, struct error *err);
 

@@ -24,7 +24,6 @@ static void destroy(struct migration_target *target)
     page_receiver_stop(&target->receiver);
     demand_destroy(&target->demand);
     channel_close(&target->control);
-    seal_cipher_free(target->cipher);
     report_destroy(&target->report);
     (void)pthread_cond_destroy(&target->changed);
     (void)pthread_mutex_destroy(&target->lock);
@@ -74,7 +73,7 @@ struct migration_target *migration_target_start(const struct migration_guest *gu
     if (page_receiver_init(&target->receiver, &target->guest, -1, -1, err) < 0 ||
         report_init(&target->report, options->migration_id, guest->ram_bytes, err) < 0 ||
         (target->wake_fd = event_new(err)) < 0 || (target->stop_fd = event_new(err)) < 0 ||
-        (!options->limits.unencrypted && !(target->cipher = seal_cipher_new(err))))
+        (!options->limits.unencrypted && seal_ready(err) < 0))
         goto failed;
     demand_init(&target->demand, &target->guest, target->wake_fd);
     target->receiver.demand = &target->demand;

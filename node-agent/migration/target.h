@@ -46,7 +46,6 @@ struct migration_target {
     uint16_t streams;   /* the source said; 0: nothing said yet */
     bool verify;
     struct channel control;
-    struct seal_cipher *cipher; /* NULL: not encrypted */
     struct page_receiver receiver;
     uint8_t *machine; /* state of the machine, as it comes */
     size_t machine_size, machine_have;

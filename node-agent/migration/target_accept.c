@@ -80,9 +80,9 @@ static int admit(struct migration_target *target, struct greeting *greeting,
     greeting->fd = -1;
     if (hello->encrypted) {
         const uint8_t *key = target->options.key;
-        opened.open = seal_new(target->cipher, key, hello->nonce, reply->nonce, hello->index,
+        opened.open = seal_new(key, hello->nonce, reply->nonce, hello->index,
                                SEAL_TO_TARGET, SEAL_DECRYPT, err);
-        opened.seal = seal_new(target->cipher, key, hello->nonce, reply->nonce, hello->index,
+        opened.seal = seal_new(key, hello->nonce, reply->nonce, hello->index,
                                SEAL_TO_SOURCE, SEAL_ENCRYPT, err);
         if (!opened.open || !opened.seal) {
             channel_close(&opened);

@@ -33,7 +33,7 @@ void link_make(struct link *link, unsigned flags)
     if (flags & LINK_POSTCOPY)
         link->streams = 2; /* as the engine wants it */
     struct error err = ERROR_INIT;
-    if (flags & LINK_SEALED && !(link->cipher = seal_cipher_new(&err)))
+    if (flags & LINK_SEALED && seal_ready(&err) < 0)
         abort();
     for (unsigned i = 0; i <= LINK_STREAMS_MAX; i++)
         link->fds[i] = -1;
@@ -45,7 +45,6 @@ void link_free(struct link *link)
         link_cut(link, i);
         seal_free(link->seals[i]);
     }
-    seal_cipher_free(link->cipher);
 }
 
 struct migration_limits link_limits(unsigned flags)
@@ -67,9 +66,9 @@ void link_seal(struct link *link, unsigned index, const uint8_t *source_nonce,
                const uint8_t *target_nonce, enum seal_direction direction)
 {
     struct error err = ERROR_INIT;
-    if (!link->cipher)
+    if (!(link->flags & LINK_SEALED))
         return;
-    link->seals[index] = seal_new(link->cipher, link_key, source_nonce, target_nonce, index,
+    link->seals[index] = seal_new(link_key, source_nonce, target_nonce, index,
                                   direction, SEAL_ENCRYPT, &err);
     if (!link->seals[index])
         abort();
@@ -95,6 +94,7 @@ static void say(int fd, const uint8_t *data, size_t size)
 /* One frame of @bytes after the other, each with its tag. */
 static void say_sealed(int fd, struct seal *seal, struct input bytes)
 {
+    struct error err = ERROR_INIT;
     uint8_t *out = malloc(bytes.size + STREAM_TAG_BYTES);
     if (!out)
         abort();
@@ -105,7 +105,8 @@ static void say_sealed(int fd, struct seal *seal, struct input bytes)
         seal_begin(seal, out);
         if (size > 0)
             seal_update(seal, bytes.data + STREAM_HEADER_BYTES, size, out + STREAM_HEADER_BYTES);
-        seal_end(seal, out + STREAM_HEADER_BYTES + size);
+        if (seal_end(seal, out + STREAM_HEADER_BYTES + size, &err) < 0)
+            abort();
         say(fd, out, STREAM_HEADER_BYTES + size + STREAM_TAG_BYTES);
         bytes.data += STREAM_HEADER_BYTES + size;
         bytes.size -= STREAM_HEADER_BYTES + size;
@@ -147,7 +148,7 @@ void link_hear(struct link *link)
     uint8_t header[STREAM_HEADER_BYTES], some[4096];
     if (link->fds[0] < 0 || !link_receive(link->fds[0], header, sizeof(header), LINK_WAIT_MS))
         return;
-    size_t left = link_payload(header) + (link->cipher ? STREAM_TAG_BYTES : 0);
+    size_t left = link_payload(header) + (link->flags & LINK_SEALED ? STREAM_TAG_BYTES : 0);
     while (left > 0) {
         size_t now = left < sizeof(some) ? left : sizeof(some);
         if (!link_receive(link->fds[0], some, now, LINK_WAIT_MS))

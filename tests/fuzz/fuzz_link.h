@@ -45,7 +45,6 @@ int input_step(struct input *input, struct input *bytes);
 struct link {
     unsigned flags, streams;
     int fds[1 + LINK_STREAMS_MAX];
-    struct seal_cipher *cipher; /* NULL: plain */
     struct seal *seals[1 + LINK_STREAMS_MAX];
 };
 

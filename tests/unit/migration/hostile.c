@@ -240,23 +240,24 @@ ParameterizedTestParameters(hostile, impossible_frames_are_refused)
 {
     static struct forgery forgeries[] = {
         /* pages beyond RAM (4096 of them), at its edge, and far away */
-        {false, FRAME_PAGES, 1, 8 + 4096, 1, {RUN(4096, 1)}, 8},
-        {false, FRAME_PAGES, 1, 8 + 8192, 1, {RUN(4095, 2)}, 8},
-        {false, FRAME_ZEROS, 1, 8, 1, {RUN(4095, 2)}, 8},
-        {false, FRAME_ZEROS, 1, 8, 1, {RUN(0xffffffffffff, 65536)}, 8},
+        {false, FRAME_PAGES, 1, 16 + 4096, 1, {RUN(4096, 1)}, 16},
+        {false, FRAME_PAGES, 1, 16 + 8192, 1, {RUN(4095, 2)}, 16},
+        {false, FRAME_ZEROS, 1, 16, 1, {RUN(4095, 2)}, 16},
+        {false, FRAME_ZEROS, 1, 16, 1, {RUN(0xffffffffffff, 65536)}, 16},
         /* lengths that lie */
-        {false, FRAME_PAGES, 1, 8 + 4096, 1, {RUN(0, 2)}, 8},
+        {false, FRAME_PAGES, 1, 16 + 4096, 1, {RUN(0, 2)}, 16},
         {false, FRAME_PAGES, 1, 0xffffffff, 1, {0}, 0},
-        {false, FRAME_PAGES, 0, 4096 + 8, 1, {0}, 0},
-        {false, FRAME_PAGES, 257, 257 * 8 + 4096, 1, {0}, 0},
+        {false, FRAME_PAGES, 0, 4096 + 16, 1, {0}, 0},
+        {false, FRAME_PAGES, 257, 258 * 8 + 4096, 1, {0}, 0},
         {false, FRAME_PAGES, 2, 16 + 257 * 4096, 1, {RUN(0, 256), RUN(256, 1)}, 16},
-        {false, FRAME_ZEROS, 1, 16, 1, {RUN(0, 1), 0}, 16},
+        {false, FRAME_ZEROS, 1, 32, 1, {RUN(0, 1), 0}, 32},
+        {false, FRAME_ZEROS, 1, 16, 1, {RUN(0, 1), 1}, 16},
         {false, FRAME_ROUND_END, 0, 0, 2, {0}, 0}, /* round 1 was not ended */
         {false, FRAME_ROUND_END, 0, 1, 1, {0}, 0},
         /* frames on the wrong path, of no known type */
         {false, FRAME_GO, 0, 8, 5, {0}, 8},
         {false, 0, 0, 0, 0, {0}, 0},
-        {true, FRAME_PAGES, 1, 8 + 4096, 1, {RUN(0, 1)}, 8},
+        {true, FRAME_PAGES, 1, 16 + 4096, 1, {RUN(0, 1)}, 16},
         {true, 255, 0, 0, 0, {0}, 0},
         {true, FRAME_READY, 0, 24, 0, {0}, 0},
         /* out of order */
@@ -322,14 +323,14 @@ ParameterizedTestParameters(hostile, impossible_encodings_are_refused)
 ParameterizedTest(struct encoding *encoding, hostile, impossible_encodings_are_refused)
 {
     struct forger forger;
-    uint8_t payload[8 + 4096] = {0};
-    uint64_t words[2] = {htole64(encoding->run), htole64(encoding->payload)};
+    uint8_t payload[16 + 4096] = {0};
+    uint64_t words[3] = {htole64(encoding->run), 0, htole64(encoding->payload)};
     memcpy(payload, words, sizeof(words));
     start_forger(&forger);
     struct frame frame = {.type = encoding->type,
                           .codec = encoding->codec,
                           .runs = encoding->runs,
-                          .length = encoding->runs * 8u + encoding->bytes,
+                          .length = stream_table_bytes(encoding->runs) + encoding->bytes,
                           .argument = 1};
     forge_frame(forger.pages, &frame, payload, frame.length);
     expect_failed(&forger);
@@ -382,7 +383,7 @@ Test(hostile, a_stream_that_ends_early_fails)
 {
     struct forger forger;
     start_forger(&forger);
-    forge(forger.pages, FRAME_PAGES, 1, 8 + 4096, 1, NULL, 0);
+    forge(forger.pages, FRAME_PAGES, 1, 16 + 4096, 1, NULL, 0);
     shutdown(forger.pages, SHUT_WR);
     expect_failed(&forger);
 }
@@ -390,12 +391,12 @@ Test(hostile, a_stream_that_ends_early_fails)
 Test(hostile, bytes_that_dribble_in_are_still_a_frame)
 {
     struct forger forger;
-    uint8_t bytes[STREAM_HEADER_BYTES + 8 + 4096] = {0};
-    struct frame frame = {.type = FRAME_PAGES, .runs = 1, .length = 8 + 4096, .argument = 1};
+    uint8_t bytes[STREAM_HEADER_BYTES + 16 + 4096] = {0};
+    struct frame frame = {.type = FRAME_PAGES, .runs = 1, .length = 16 + 4096, .argument = 1};
     start_forger(&forger);
     stream_put_frame(bytes, &frame);
     stream_put_run(bytes + STREAM_HEADER_BYTES, (struct run){.first = 9, .count = 1});
-    memset(bytes + STREAM_HEADER_BYTES + 8, 'x', 4096);
+    memset(bytes + STREAM_HEADER_BYTES + 16, 'x', 4096);
     for (size_t i = 0; i < sizeof(bytes); i += i < 40 ? 1 : 1000) {
         size_t size = i < 40 ? 1 : sizeof(bytes) - i < 1000 ? sizeof(bytes) - i : 1000;
         cr_assert_eq(write(forger.pages, bytes + i, size), (ssize_t)size);

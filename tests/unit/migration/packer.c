@@ -71,13 +71,12 @@ static void take(struct bench *bench, const struct packed *packed)
     uint8_t table[STREAM_RUNS_MAX * STREAM_RUN_BYTES], header[STREAM_HEADER_BYTES];
     struct run runs[STREAM_RUNS_MAX];
     uint64_t pages;
-    size_t length = packed->runs_count * STREAM_RUN_BYTES + packed->body_bytes;
+    size_t length = stream_table_bytes(packed->runs_count) + packed->body_bytes;
     struct frame frame = {.type = FRAME_PAGES,
                           .codec = (uint8_t)packed->codec,
                           .runs = (uint16_t)packed->runs_count,
                           .length = (uint32_t)length};
-    for (unsigned i = 0; i < packed->runs_count; i++)
-        stream_put_run(table + i * STREAM_RUN_BYTES, packed->runs[i]);
+    stream_put_runs(table, packed->runs, packed->runs_count);
     stream_put_frame(header, &frame);
     cr_assert_eq(stream_get_frame(header, PATH_PAGES, &frame, &err), 0, "%s", err.text);
     cr_assert_eq(stream_get_runs(table, &frame, PAGES, runs, &pages, &err), 0, "%s", err.text);
