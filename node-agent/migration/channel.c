@@ -17,6 +17,7 @@
 #define SOCKET_PIECES    1024u /* UIO_MAXIOV */
 #define KEEPALIVE_IDLE_S 10
 #define KEEPALIVE_GAP_S  5
+#define COMPACT_BYTES    64u   /* so few are moved to the front: the room in use stays in the cache */
 #define UNSENT_BYTES     524288 /* waiting in the kernel for the link: pages grow stale there */
 
 int channel_open(struct channel *channel, int fd, int stop_fd, struct error *err)
@@ -198,7 +199,7 @@ int channel_need(struct channel *channel, size_t bytes, size_t ahead, struct err
     if (bytes > CHANNEL_IN_BYTES)
         return error_set(err, ERROR_FAILED, "%zu bytes at once are too many", bytes);
     if (channel->in_start + bytes + ahead > CHANNEL_IN_BYTES ||
-        channel->in_start == channel->in_end)
+        channel->in_end - channel->in_start <= COMPACT_BYTES)
         compact(channel);
     size_t end = channel->in_start + bytes + ahead;
     end = end < CHANNEL_IN_BYTES ? end : CHANNEL_IN_BYTES;
