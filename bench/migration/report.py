@@ -55,7 +55,7 @@ def _settings(options):
             "streams": str(options.streams or "as the engine chooses"),
             "bandwidth": f"{options.bandwidth / 1e9:g} Gbit/s" if options.bandwidth else "no cap",
             "limit of the pause": f"{options.downtime_ms} ms",
-            "encryption": "AES-256-GCM (QEMU: none)" if options.encrypt else "none",
+            "encryption": "AES-256-OCB (QEMU: none)" if options.encrypt else "none",
             "mode": options.mode, "compression": options.compress,
             "verified": "all RAM hashed at both ends, in the pause" if options.verify else "no",
             "payload": options.payload.name, "runs": f"{options.runs} of each, in turn"}

@@ -17,7 +17,7 @@
 #define SOCKET_PIECES    1024u /* UIO_MAXIOV */
 #define KEEPALIVE_IDLE_S 10
 #define KEEPALIVE_GAP_S  5
-#define COMPACT_BYTES    64u   /* so few are moved to the front: the room in use stays in the cache */
+#define COMPACT_BYTES    64u /* so few are moved to the front: the room in use stays in the cache */
 #define UNSENT_BYTES     524288 /* waiting in the kernel for the link: pages grow stale there */
 
 int channel_open(struct channel *channel, int fd, int stop_fd, struct error *err)

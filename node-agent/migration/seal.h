@@ -5,7 +5,8 @@
  *   hello key          info "vmpool hello",                     no salt
  *   connection keys    info "vmpool stream", index, direction;  salt: both nonces of the hello
  * Each connection and direction has a key of its own, so the frame number can be the nonce.
- * A frame is AES-256-OCB (RFC 7253) with 12 bytes of nonce, the number little-endian, and 16 of tag.
+ * A frame is AES-256-OCB (RFC 7253) with 12 bytes of nonce, the number little-endian, and 16 of
+ * tag.
  */
 #pragma once
 

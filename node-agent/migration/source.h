@@ -66,12 +66,12 @@ struct migration_source {
 
     struct hot hot;
 
-    struct supply supply;       /* post-copy; see source_postcopy.c */
-    bool can_postcopy;          /* agreed upon with the target */
-    bool postcopy;              /* the pause in hand ends in it, or did */
-    bool dropping;              /* the pause to come is to end in it */
-    bool itemised;              /* the pause is reported */
-    bool refused;               /* the target said FAILED */
+    struct supply supply; /* post-copy; see source_postcopy.c */
+    bool can_postcopy;    /* agreed upon with the target */
+    bool postcopy;        /* the pause in hand ends in it, or did */
+    bool dropping;        /* the pause to come is to end in it */
+    bool itemised;        /* the pause is reported */
+    bool refused;         /* the target said FAILED */
     uint64_t
         *told; /* pages the target was told to be stale; once it lost the link, that it lacks */
     uint64_t told_pages, dropped_pages;

@@ -85,10 +85,10 @@ static int greet(struct migration_source *source, struct channel *channel, unsig
     if (options->limits.unencrypted)
         return 0;
     const uint8_t *nonce = hello + STREAM_HELLO_BYTES - STREAM_MAC_BYTES - 16 - STREAM_NONCE_BYTES;
-    channel->seal = seal_new(options->key, nonce, reply.nonce, index,
-                             SEAL_TO_TARGET, SEAL_ENCRYPT, err);
-    channel->open = seal_new(options->key, nonce, reply.nonce, index,
-                             SEAL_TO_SOURCE, SEAL_DECRYPT, err);
+    channel->seal =
+        seal_new(options->key, nonce, reply.nonce, index, SEAL_TO_TARGET, SEAL_ENCRYPT, err);
+    channel->open =
+        seal_new(options->key, nonce, reply.nonce, index, SEAL_TO_SOURCE, SEAL_DECRYPT, err);
     return channel->seal && channel->open ? 0 : -1;
 }
 

@@ -37,9 +37,9 @@
  *     |        |        |           | of payload |                |         | where encrypted |
  *     +--------+--------+-----------+------------+----------------+---------+-----------------+
  *
- * With encryption the payload is AES-256-OCB (RFC 7253), the header is authenticated with it, and the nonce
- * is the number of the frame on its connection and direction: frames cannot be dropped, repeated or
- * exchanged. Payloads and arguments:
+ * With encryption the payload is AES-256-OCB (RFC 7253), the header is authenticated with it, and
+ * the nonce is the number of the frame on its connection and direction: frames cannot be dropped,
+ * repeated or exchanged. Payloads and arguments:
  *
  *   on page connections, source -> target
  *     PAGES       run table, then the pages of all runs, in order, encoded as codec says: below;
@@ -78,8 +78,8 @@
  * it, the others everything else. A list of runs is at most 1 MiB of them.
  *
  * A run is a u64: page number in the upper 48 bits, number of pages - 1 in the lower 16. Page
- * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data. A run table of an
- * odd number of runs ends with 8 bytes of zeros: what follows it begins a block of the cipher.
+ * number is RAM offset / 4096. A frame has at most 256 runs, and 256 pages of data. A run table of
+ * an odd number of runs ends with 8 bytes of zeros: what follows it begins a block of the cipher.
  *
  * The codec of PAGES; an encoding is shorter than its pages, and exactly of them:
  *

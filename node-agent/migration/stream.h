@@ -117,9 +117,9 @@ static inline uint32_t stream_table_bytes(unsigned runs)
     return (runs + runs % 2) * (uint32_t)STREAM_RUN_BYTES;
 }
 
-/* Run tables. stream_put_runs() fills stream_table_bytes(@count). stream_get_runs() refuses empty and overlong runs, pages at or beyond @ram_pages,
- * and, for PAGES, a table that doesn't match the frame's length or an encoding longer than the
- * pages. @runs has room for frame->runs. */
+/* Run tables. stream_put_runs() fills stream_table_bytes(@count). stream_get_runs() refuses empty
+ * and overlong runs, pages at or beyond @ram_pages, and, for PAGES, a table that doesn't match the
+ * frame's length or an encoding longer than the pages. @runs has room for frame->runs. */
 void stream_put_run(uint8_t out[STREAM_RUN_BYTES], struct run run);
 void stream_put_runs(uint8_t *out, const struct run *runs, unsigned count);
 int stream_get_runs(const uint8_t *table, const struct frame *frame, uint64_t ram_pages,

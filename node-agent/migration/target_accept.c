@@ -43,6 +43,8 @@ static const char *find_objection(const struct migration_target *target, const s
 {
     const struct migration_limits *limits = &target->options.limits;
     unsigned most = limits->streams ? limits->streams : MIGRATION_STREAMS_MAX;
+    if (hello->postcopy && most < 2)
+        most = 2; /* as the source does: an urgent one, and one for all the rest */
     if (hello->version != STREAM_VERSION)
         return "it speaks another version of the migration stream";
     if (strcmp(hello->migration_id, target->options.migration_id) != 0)
@@ -80,10 +82,10 @@ static int admit(struct migration_target *target, struct greeting *greeting,
     greeting->fd = -1;
     if (hello->encrypted) {
         const uint8_t *key = target->options.key;
-        opened.open = seal_new(key, hello->nonce, reply->nonce, hello->index,
-                               SEAL_TO_TARGET, SEAL_DECRYPT, err);
-        opened.seal = seal_new(key, hello->nonce, reply->nonce, hello->index,
-                               SEAL_TO_SOURCE, SEAL_ENCRYPT, err);
+        opened.open = seal_new(key, hello->nonce, reply->nonce, hello->index, SEAL_TO_TARGET,
+                               SEAL_DECRYPT, err);
+        opened.seal = seal_new(key, hello->nonce, reply->nonce, hello->index, SEAL_TO_SOURCE,
+                               SEAL_ENCRYPT, err);
         if (!opened.open || !opened.seal) {
             channel_close(&opened);
             return -1;

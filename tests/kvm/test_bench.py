@@ -49,6 +49,22 @@ class Page(html.parser.HTMLParser):
             raise AssertionError(f"</{tag}> is not open")
 
 
+class DrainBenchTest(unittest.TestCase):
+    def test_all_move_and_the_link_is_measured(self):
+        if os.geteuid() != 0 or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+            self.skipTest("needs root and /dev/kvm")
+        with tempfile.TemporaryDirectory() as folder:
+            data = pathlib.Path(folder, "out.json")
+            done = subprocess.run([sys.executable, BENCH.with_name("drain-bench"), "--vms", "3", "--memory", "64", "--busy", "1",
+                                   "--alone", "1", "--link", "500mbit", "--json", data],
+                                  capture_output=True, text=True, timeout=200, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stdout, r"^3 of 3 VMs moved in \d+\.\d s, \d+ MiB; the link of 500mbit was \d+% full\n")
+            result = json.loads(data.read_text(encoding="utf-8"))
+            self.assertEqual(len(result["jobs"]), 3)
+            self.assertGreater(result["utilisation"], 0.05)
+
+
 class BenchTest(unittest.TestCase):
     def test_runs_are_reported_as_text_json_and_a_page(self):
         with tempfile.TemporaryDirectory() as folder:

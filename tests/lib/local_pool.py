@@ -16,8 +16,8 @@ def pool():
     return make(f"kvm-{os.getpid()}")
 
 
-def make(name, **options):
-    """A pool of its own; @name begins with kvm-PID."""
+def make(name, hosts=2, **options):
+    """A pool of its own, of that many hosts; @name begins with kvm-PID."""
     if os.geteuid() != 0:
         raise unittest.SkipTest("needs root")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
@@ -26,10 +26,10 @@ def make(name, **options):
         old = left.name.removeprefix("vmpool-").partition("-host")[0]
         if not pathlib.Path("/proc", old.split("-")[1]).exists():
             LocalHosts(old).down()  # of a run that was killed
-    hosts = LocalHosts(name)
-    atexit.register(hosts.down)
-    hosts.up(2)
-    made = pool_module.Pool(hosts, 2, **options)
+    bed = LocalHosts(name)
+    atexit.register(bed.down)
+    bed.up(hosts)
+    made = pool_module.Pool(bed, hosts, **options)
     atexit.register(made.stop)
     made.start()
     made.ctl("image", "import", "bare", "--kernel", pool_module.BIN / "guest.elf")

@@ -36,7 +36,7 @@ class LocalHosts(Testbed):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __call__(self, command, *words, timeout=120, check=True, **kwargs):
-        if command in ("cut", "heal"):
+        if command in ("cut", "heal", "slow"):
             self._shell(f"network_{command}", *words)
             return None
         if command != "exec":

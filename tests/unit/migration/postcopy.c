@@ -71,6 +71,19 @@ Test(postcopy, unencrypted_and_with_many_streams)
     rig_free(&rig);
 }
 
+Test(postcopy, one_stream_ordered_of_both_ends_is_two)
+{
+    struct rig rig;
+    make(&rig, MIGRATION_MODE_POSTCOPY, 200000000);
+    rig.out.limits.streams = rig.in.limits.streams = 1;
+    rig_start(&rig);
+    cr_assert(rig_wait_target(&rig, MIGRATION_TARGET_POSTCOPY));
+    compare_on_demand(&rig);
+    rig_wait(&rig);
+    rig_assert_moved(&rig);
+    rig_free(&rig);
+}
+
 Test(postcopy, untouched_pages_come_by_themselves)
 {
     struct rig rig;
