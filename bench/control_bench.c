@@ -7,10 +7,9 @@
  * as a process of its own, the agents in others of up to 1,000 each, all in this machine, so they
  * take from the same processors. First only heartbeats pass for a while; then VMs are created, a
  * fixed number of requests under way at a time, until all run; at last a plan of each kind is asked
- * for, and the status right after it, which tells for how long others had to wait. All processes
- * and files are gone at the end, also where it fails.
+ * for, and the status right after it, which tells for how long others had to wait, and the metrics
+ * are read. All processes and files are gone at the end, also where it fails.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -26,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/process.h"
 #include "bench/sim-agent.h"
 #include "common/cleanup.h"
 #include "common/clock.h"
@@ -44,11 +44,12 @@
 #define REPORT_MS      5000
 #define PHASE_LIMIT_MS 300000
 #define NODES_MAX      (WORKER_AGENTS * WORKERS_MAX)
+#define SCRAPES        5
 #define PATH_SIZE      512
 
 struct bench {
     unsigned nodes, vms, idle_s;
-    char folder[128], context[PATH_SIZE], address[64];
+    char folder[128], context[PATH_SIZE], address[64], metrics[64];
     struct link_keys server_keys;
     struct link_keys *node_keys;
     pid_t controller, workers[WORKERS_MAX];
@@ -73,6 +74,7 @@ struct figures {
     double placements_per_s, busy_cpu, p50_ms, p99_ms;
     double connect_s;
     double plan_ms, wait_ms; /* the longest plan, and wait behind one */
+    double scrape_ms, scrape_cpu_ms, scrape_mib;
 };
 
 /* ---- processes and files ---- */
@@ -142,7 +144,7 @@ static void start_controller(struct bench *bench)
     }
     (void)execl(path, path, "--state-dir", bench->folder, "--listen", bench->address, "--advertise",
                 bench->address, "--report-interval", "5s", "--lost-after", "60s", "--rebalance",
-                "off", "--log-level", "warn", (char *)NULL);
+                "off", "--metrics", bench->metrics, "--log-level", "warn", (char *)NULL);
     _exit(127);
 }
 
@@ -427,49 +429,18 @@ static int import_image(struct bench *bench, struct error *err)
 
 /* ---- measuring ---- */
 
-/* Of all threads; finer than the clock ticks of /proc/PID/stat. */
-static double cpu_seconds(pid_t pid)
-{
-    char path[64];
-    double sum_ns = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    DIR *tasks = opendir(path);
-    for (const struct dirent *task = tasks ? readdir(tasks) : NULL; task; task = readdir(tasks)) {
-        char file_path[352], line[128];
-        (void)snprintf(file_path, sizeof file_path, "%s/%s/schedstat", path, task->d_name);
-        auto_file FILE *file = task->d_name[0] == '.' ? NULL : fopen(file_path, "re");
-        if (file && fgets(line, sizeof line, file))
-            sum_ns += strtod(line, NULL);
-    }
-    if (tasks)
-        (void)closedir(tasks);
-    return sum_ns / 1e9;
-}
-
-static double memory_mib(pid_t pid, const char *field)
-{
-    char path[64], line[256];
-    double kib = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-    auto_file FILE *file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, field, strlen(field)) == 0)
-            kib = strtod(line + strlen(field) + 1, NULL);
-    return kib / 1024;
-}
-
 /* Nothing but heartbeats; returns what one costs in CPU, in microseconds. */
 static int measure_idle(struct bench *bench, double *cpu_share, double *heartbeat_us,
                         struct error *err)
 {
     int64_t start_ns = clock_monotonic_ns();
-    double before = cpu_seconds(bench->controller);
+    double before = process_cpu_s(bench->controller);
     int64_t end_ns = start_ns + (int64_t)bench->idle_s * 1000000000;
     while (clock_monotonic_ns() < end_ns)
         if (loop_run_once(bench->loop, 50, err) < 0)
             return -1;
     double seconds = (double)(clock_monotonic_ns() - start_ns) / 1e9;
-    double cpu = cpu_seconds(bench->controller) - before;
+    double cpu = process_cpu_s(bench->controller) - before;
     *cpu_share = cpu / seconds;
     *heartbeat_us = 1e6 * cpu / (seconds * bench->nodes * 1000 / REPORT_MS);
     return 0;
@@ -509,7 +480,7 @@ static int by_size(const void *a, const void *b)
 
 static int measure_placements(struct bench *bench, struct figures *figures, struct error *err)
 {
-    double before = cpu_seconds(bench->controller);
+    double before = process_cpu_s(bench->controller);
     int64_t start_ns = clock_monotonic_ns();
     if (await(bench, all_run, PHASE_LIMIT_MS, "end of the placements", err) < 0)
         return -1;
@@ -519,7 +490,7 @@ static int measure_placements(struct bench *bench, struct figures *figures, stru
                          bench->vms, bench->first_refusal);
     qsort(bench->took_ns, bench->vms, sizeof *bench->took_ns, by_size);
     figures->placements_per_s = bench->vms / seconds;
-    figures->busy_cpu = (cpu_seconds(bench->controller) - before) / seconds;
+    figures->busy_cpu = (process_cpu_s(bench->controller) - before) / seconds;
     figures->p50_ms = (double)bench->took_ns[bench->vms / 2] / 1e6;
     figures->p99_ms = (double)bench->took_ns[bench->vms * 99 / 100] / 1e6;
     return 0;
@@ -574,6 +545,22 @@ static int measure_plans(struct bench *bench, struct figures *figures, struct er
     return 0;
 }
 
+/* The metrics of all nodes and VMs, some times over: how long one answer takes, in which the
+ * controller does nothing else, and what it costs. */
+static int measure_scrapes(struct bench *bench, struct figures *figures, struct error *err)
+{
+    size_t bytes = 0;
+    double before = process_cpu_s(bench->controller);
+    int64_t start_ns = clock_monotonic_ns();
+    for (unsigned i = 0; i < SCRAPES; i++)
+        if (process_scrape(bench->metrics, &bytes, err) < 0)
+            return -1;
+    figures->scrape_ms = (double)(clock_monotonic_ns() - start_ns) / 1e6 / SCRAPES;
+    figures->scrape_cpu_ms = 1e3 * (process_cpu_s(bench->controller) - before) / SCRAPES;
+    figures->scrape_mib = (double)bytes / (1 << 20);
+    return 0;
+}
+
 static int run(struct bench *bench, struct figures *figures, struct error *err)
 {
     bench->node_keys = calloc(bench->nodes, sizeof *bench->node_keys);
@@ -587,7 +574,8 @@ static int run(struct bench *bench, struct figures *figures, struct error *err)
         bench->folder[0] = '\0';
         return error_errno(err, errno, "cannot make a folder in /var/tmp");
     }
-    if (find_address(bench->address, sizeof bench->address, err) < 0 || write_nodes(bench, err) < 0)
+    if (find_address(bench->address, sizeof bench->address, err) < 0 ||
+        find_address(bench->metrics, sizeof bench->metrics, err) < 0 || write_nodes(bench, err) < 0)
         return -1;
     start_controller(bench);
     if (open_admin(bench, err) < 0 || import_image(bench, err) < 0)
@@ -600,9 +588,9 @@ static int run(struct bench *bench, struct figures *figures, struct error *err)
     if (measure_idle(bench, &figures->empty_cpu, &figures->empty_us, err) < 0 ||
         measure_placements(bench, figures, err) < 0 ||
         measure_idle(bench, &figures->idle_cpu, &figures->idle_us, err) < 0 ||
-        measure_plans(bench, figures, err) < 0)
+        measure_plans(bench, figures, err) < 0 || measure_scrapes(bench, figures, err) < 0)
         return -1;
-    figures->peak_mib = memory_mib(bench->controller, "VmHWM:");
+    figures->peak_mib = process_memory_mib(bench->controller, "VmHWM:");
     return 0;
 }
 
@@ -614,11 +602,12 @@ static int bench_size(unsigned nodes, unsigned vms, unsigned idle_s, struct erro
     clean_up(&bench);
     if (status < 0)
         return -1;
-    (void)printf(
-        "%6u %9.1f %9.1f %9.0f %7u %12.0f %9.1f %7.1f %7.1f %9.1f %9.0f %8.1f %8.0f %8.0f\n", nodes,
-        figures.connect_s, 100 * figures.empty_cpu, figures.empty_us, vms, figures.placements_per_s,
-        100 * figures.busy_cpu, figures.p50_ms, figures.p99_ms, 100 * figures.idle_cpu,
-        figures.idle_us, figures.peak_mib, figures.plan_ms, figures.wait_ms);
+    (void)printf("%6u %9.1f %9.1f %9.0f %7u %12.0f %9.1f %7.1f %7.1f %9.1f %9.0f %8.1f %8.0f %8.0f "
+                 "%9.1f %9.1f %9.2f\n",
+                 nodes, figures.connect_s, 100 * figures.empty_cpu, figures.empty_us, vms,
+                 figures.placements_per_s, 100 * figures.busy_cpu, figures.p50_ms, figures.p99_ms,
+                 100 * figures.idle_cpu, figures.idle_us, figures.peak_mib, figures.plan_ms,
+                 figures.wait_ms, figures.scrape_ms, figures.scrape_cpu_ms, figures.scrape_mib);
     (void)fflush(stdout);
     return 0;
 }
@@ -642,9 +631,10 @@ int main(int argc, char **argv)
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
     (void)printf("CPU in percent of one processor, beats in us of CPU per heartbeat\n"
-                 "%6s %9s %9s %9s %7s %12s %9s %7s %7s %9s %9s %8s %8s %8s\n",
+                 "%6s %9s %9s %9s %7s %12s %9s %7s %7s %9s %9s %8s %8s %8s %9s %9s %9s\n",
                  "agents", "connect s", "empty CPU", "beat us", "VMs", "placements/s", "busy CPU",
-                 "p50 ms", "p99 ms", "VMs' CPU", "beat us", "peak MiB", "plan ms", "wait ms");
+                 "p50 ms", "p99 ms", "VMs' CPU", "beat us", "peak MiB", "plan ms", "wait ms",
+                 "scrape ms", "its CPU", "its MiB");
     for (size_t i = 0; i < (nodes ? 1 : sizeof sizes / sizeof *sizes); i++) {
         unsigned size = nodes ? (unsigned)nodes : sizes[i];
         if (bench_size(size, size * (unsigned)vms, (unsigned)idle_s, &err) < 0) {
