@@ -40,10 +40,11 @@ const struct option *command_option(const struct command *command, const char *n
 bool command_word_allowed(const char *words, const char *word)
 {
     size_t length = strlen(word);
-    for (const char *at = words; at; at = strchr(at, '|'), at += at != NULL) {
+    for (const char *at = words; at;) {
         size_t here = strcspn(at, "|");
         if (here == length && memcmp(at, word, length) == 0)
             return true;
+        at = at[here] ? at + here + 1 : NULL;
     }
     return words == NULL;
 }

@@ -9,7 +9,7 @@ PACKAGES_TESTBED="qemu-system-x86 busybox-static dropbear-bin openssh-client ipr
     e2fsprogs"
 PACKAGES_GUEST="busybox-static kmod cpio gcc libc6-dev"
 PACKAGES_TEST="python3 python3-minimal acpica-tools spin"
-PACKAGES_LINT="clang clang-format clang-tidy shellcheck"
+PACKAGES_LINT="clang libclang-rt-dev clang-format clang-tidy shellcheck"
 
 # packages_ensure LOG PACKAGE...: installs what is missing; asks apt nothing where all is there.
 packages_ensure() {

@@ -7,7 +7,7 @@
 
 static int parse(struct options *options, struct error *err, const char *a, const char *b)
 {
-    char name[] = "pool-controller", first[64], second[64];
+    static char name[] = "pool-controller", first[64], second[64]; /* options point into them */
     char *argv[] = {name, first, second, NULL};
     (void)snprintf(first, sizeof first, "%s", a);
     (void)snprintf(second, sizeof second, "%s", b ? b : "");
