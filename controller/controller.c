@@ -1,4 +1,5 @@
 #include "controller/controller.h"
+#include "controller/departures.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -85,6 +86,7 @@ static void on_tick(void *context)
     api_prune(controller);
     keys_prune(controller, (uint64_t)clock_wall_ms());
     rebalance_check(controller);
+    scheduler_set_time(controller->scheduler, (uint64_t)clock_wall_ms() / 1000);
 }
 
 /* ---- the link ---- */
@@ -247,7 +249,9 @@ static int load(struct controller *controller, struct error *err)
     if (store_last_key(store, STORE_EVENT, last, sizeof last, err) < 0)
         return -1;
     controller->next_event = strtoull(last, NULL, 10) + 1;
-    if (store_read(store, STORE_NODE, "", 0, load_node, controller, err) < 0 ||
+    scheduler_set_time(controller->scheduler, (uint64_t)clock_wall_ms() / 1000);
+    if (departures_load(controller, err) < 0 ||
+        store_read(store, STORE_NODE, "", 0, load_node, controller, err) < 0 ||
         store_read(store, STORE_TOKEN, "", 0, load_token, controller, err) < 0 ||
         store_read(store, STORE_ADMIN, "", 0, load_admin, controller, err) < 0 ||
         store_read(store, STORE_IMAGE, "", 0, load_image, controller, err) < 0 ||

@@ -61,7 +61,7 @@ struct controller {
     struct name_map vms_by_name, vms_by_id, vms_by_mac;
     struct job *jobs; /* running and recently ended, newest first */
     bool jobs_moved;  /* since migrate_queue_advance() looked at them, or nodes came or went */
-    uint64_t next_job, next_event;
+    uint64_t next_job, next_event, next_departure;
     uint64_t next_request; /* of commands that belong to no job */
 
     struct stream *streams;

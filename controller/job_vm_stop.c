@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/units.h"
+#include "controller/departures.h"
 #include "controller/events.h"
 #include "controller/jobs.h"
 #include "controller/pb.h"
@@ -179,6 +180,7 @@ const struct job_kind job_vm_kill = {"vm-kill", kill_steps, 1, 1, false};
 static void removed(struct controller *controller, struct job *job)
 {
     event_add(controller, "info", "vm.removed", job->stored->subject, job->stored->id, "removed");
+    departures_note(controller, job->vm);
     vm_delete(controller, job->vm);
     job_done(controller, job, "removed");
 }

@@ -83,6 +83,14 @@ static void write_scheduler(const struct controller *controller, struct metric_t
               "Times that a node was looked for, dry runs included.", (double)tallies->decisions);
     write_one(text, "vmpool_scheduler_refusals_total", METRIC_COUNTER,
               "Of these, those that found none.", (double)tallies->refusals);
+    bool used = false;
+    double explained = scheduler_lifetimes_explained(controller->scheduler, &used);
+    write_one(text, "vmpool_scheduler_lifetimes_explained_ratio", METRIC_GAUGE,
+              "Share of the variance of VMs' lifetimes that forecasts of late explained (policy "
+              "best).",
+              explained);
+    write_one(text, "vmpool_scheduler_lifetimes_used", METRIC_GAUGE,
+              "1 while placements go by forecasts of lifetimes.", used ? 1 : 0);
 }
 
 void metrics_write_pool(const struct controller *controller, struct metric_text *text)

@@ -169,6 +169,7 @@ void placement_hold(struct controller *controller, const struct vm *vm, const st
     auto_free struct sched_label *selector =
         borrow_labels(vm->stored->selector, vm->stored->n_selector);
     struct sched_request request = request_of(vm->stored->spec, selector, vm->stored->n_selector);
+    request.since_s = vm->stored->created_wall_ms / 1000;
     place(controller, &request, node);
 }
 
@@ -191,6 +192,7 @@ void placement_hold_target(struct controller *controller, const struct vm *vm,
     auto_free struct sched_label *selector =
         borrow_labels(vm->stored->selector, vm->stored->n_selector);
     struct sched_request request = request_of(vm->stored->spec, selector, vm->stored->n_selector);
+    request.since_s = vm->stored->created_wall_ms / 1000;
     request.vm = target_name(vm, name);
     place(controller, &request, target);
 }

@@ -29,7 +29,8 @@ enum store_kind {
     STORE_JOB,   /* key: store_number() of its id */
     STORE_EVENT, /* likewise */
     STORE_REPLY,
-    STORE_SETTING, /* key: the option's name */
+    STORE_SETTING,   /* key: the option's name */
+    STORE_DEPARTURE, /* key: store_number() of its place in the order */
 };
 
 /* Opens or creates the store at @path (0600). A second controller on the same file is

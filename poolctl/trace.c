@@ -10,6 +10,7 @@
 
 #define LINE_MAX_BYTES 4096
 #define COLUMNS_MAX    64
+#define TENANT_MAX     128
 #define ARRIVALS_MAX   (SIZE_MAX / sizeof(struct sim_arrival))
 
 enum column { ARRIVAL, LIFETIME, VCPUS, MEMORY, NETWORK, COLUMNS };
@@ -33,6 +34,7 @@ struct reader {
     gzFile file;
     size_t line;
     size_t place[COLUMNS]; /* of each column in a line */
+    size_t tenant_place;   /* width: there is none */
     size_t width;          /* columns of the header */
     struct trace *trace;
     size_t space;
@@ -95,6 +97,9 @@ static int read_header(struct reader *reader, struct error *err)
                              rules[column].name);
         reader->place[column] = at;
     }
+    while (reader->tenant_place < reader->width &&
+           strcmp(fields[reader->tenant_place], "tenant") != 0)
+        reader->tenant_place++;
     return 0;
 }
 
@@ -111,6 +116,30 @@ static int read_field(const struct reader *reader, const char *const *fields, en
         return error_wrap(err, "line %zu", reader->line);
     }
     return 0;
+}
+
+/* One copy of each name; NULL with the error unset for none. */
+static const char *read_tenant(struct reader *reader, const char *const *fields, struct error *err)
+{
+    struct name_map *tenants = &reader->trace->tenants;
+    if (reader->tenant_place == reader->width || !*fields[reader->tenant_place])
+        return NULL;
+    const char *name = fields[reader->tenant_place];
+    char *known = name_map_get(tenants, name);
+    if (known)
+        return known;
+    if (strlen(name) > TENANT_MAX) {
+        (void)error_set(err, ERROR_USAGE, "line %zu: tenant has %zu letters: expected at most %d",
+                        reader->line, strlen(name), TENANT_MAX);
+        return NULL;
+    }
+    char *copy = strdup(name);
+    if (!copy)
+        (void)error_set(err, ERROR_FAILED, "out of memory for a tenant");
+    else if (name_map_add(tenants, copy, copy, err) == 0)
+        return copy;
+    free(copy);
+    return NULL;
 }
 
 static int append(struct reader *reader, const struct sim_arrival *arrival, struct error *err)
@@ -152,7 +181,10 @@ static int read_arrival(struct reader *reader, char *line, struct error *err)
         .arrival_s = values[ARRIVAL],
         .lifetime_s = values[LIFETIME],
         .need = {values[VCPUS] * 1000, values[MEMORY], values[NETWORK] * 1000000},
+        .tenant = read_tenant(reader, fields, err),
     };
+    if (err->kind != ERROR_NONE)
+        return -1;
     return append(reader, &arrival, err);
 }
 
@@ -188,6 +220,10 @@ int trace_read(const char *path, struct trace *trace, struct error *err)
 
 void trace_free(struct trace *trace)
 {
+    for (size_t i = 0; i < trace->tenants.capacity; i++)
+        if (trace->tenants.slots[i].name)
+            free(trace->tenants.slots[i].object);
+    name_map_free(&trace->tenants);
     free(trace->arrivals);
     *trace = (struct trace){0};
 }

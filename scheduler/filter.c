@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "scheduler/exits.h"
 #include "scheduler/group.h"
 
 static bool is_given(const char *name)
@@ -135,6 +136,7 @@ int query_init(struct query *query, const struct scheduler *pool,
         .need = *need,
         .self = request->vm ? pool_find_vm(pool, request->vm) : NULL,
     };
+    query->exit_slot = exits_of_request(pool, request, query->self);
     prepare_groups(query, pool);
     for (size_t i = 0; i < request->selector_count; i++)
         query->label_bits |= label_bit(request->selector[i].key, request->selector[i].value);

@@ -33,6 +33,7 @@ struct query {
     uint64_t label_bits;  /* a node must have all of these */
     uint64_t domain_bits; /* and one of these, unless 0 */
     uint64_t tenant_bit;  /* a dedicated node must have this; 0: none will do */
+    uint32_t exit_slot;   /* when it would leave (exits.h); 0: does not matter */
 };
 
 /* Names that cannot be, such as a spread without its label, are ERROR_USAGE. */

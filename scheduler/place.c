@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scheduler/exits.h"
 #include "scheduler/filter.h"
 #include "scheduler/group.h"
 
@@ -118,6 +119,7 @@ struct sched_request pool_request_of(const struct vm *vm)
         .spread_label = spread ? spread->key->name : NULL,
         .spread_skew = vm->spread_skew,
         .tenant = vm->tenant,
+        .since_s = vm->since_s,
     };
 }
 
@@ -211,7 +213,8 @@ int scheduler_place(struct scheduler *pool, const struct sched_request *request,
     if (check_placed(request, err) < 0 || make_rules(pool, request, &rules, err) < 0)
         return -1;
     struct vm *vm = pool_find_vm(pool, request->vm);
-    if (!vm)
+    bool is_new = !vm;
+    if (is_new)
         vm = add_vm(pool, request->vm, err);
     if (!vm) {
         drop_rules(pool, &rules);
@@ -224,6 +227,8 @@ int scheduler_place(struct scheduler *pool, const struct sched_request *request,
             pool_reindex_node(pool, old);
     }
     take_rules(pool, vm, request, &rules);
+    if (is_new)
+        exits_begin(pool, vm, request->since_s ? request->since_s : pool->now_s);
     enter_node(node, vm);
     pool_reindex_node(pool, node);
     return 0;

@@ -5,7 +5,7 @@
 
 struct point point_make(const struct node *node, const struct sched_resources *reserved)
 {
-    struct point point = {0};
+    struct point point = {.exit_slot = node->exit_slot};
     for (int d = 0; d < DIMENSIONS; d++) {
         uint64_t limit = resource(&node->limit, d);
         uint64_t capacity = resource(&node->capacity, d);

@@ -17,6 +17,7 @@ struct point {
     double measured[DIMENSIONS]; /* of the capacity */
     double per_unit[DIMENSIONS]; /* the load one unit (milli-CPU, MiB, bit/s) adds */
     uint64_t free[DIMENSIONS];   /* may still be reserved */
+    uint64_t exit_slot;          /* when its VMs leave (exits.h); 0: not known */
 };
 
 /* A resource by its dimension. */

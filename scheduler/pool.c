@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "scheduler/exits.h"
 #include "scheduler/group.h"
 #include "scheduler/tree.h"
 
@@ -60,6 +61,10 @@ struct scheduler *scheduler_new(const struct sched_config *config, struct error 
         (void)error_set(err, ERROR_FAILED, "out of memory for a scheduler");
         return NULL;
     }
+    if (exits_init(pool, err) < 0) {
+        scheduler_free(pool);
+        return NULL;
+    }
     return pool;
 }
 
@@ -92,6 +97,7 @@ void scheduler_free(struct scheduler *pool)
     for (int kind = 0; kind < GROUP_KINDS; kind++)
         name_map_free(&pool->groups[kind]);
     domains_free(pool);
+    lifetimes_free(pool->lifetimes);
     free(pool);
 }
 
@@ -195,6 +201,7 @@ static void delete_node(struct scheduler *pool, struct node *node)
 /* Makes the index agree with the node. Fails only where a node comes in. */
 static int refresh_node(struct scheduler *pool, struct node *node, struct error *err)
 {
+    exits_refresh(pool, node);
     node->point = point_make(node, &node->reserved);
     if (!node_is_open(node)) {
         if (node->state)
@@ -229,6 +236,7 @@ static void close_node(struct scheduler *pool, struct node *node)
 void pool_reindex_node(struct scheduler *pool, struct node *node)
 {
     struct error ignored = ERROR_INIT;
+    exits_refresh(pool, node);
     node->point = point_make(node, &node->reserved);
     if (node->state && tree_update(pool->tree, node, &ignored) < 0)
         close_node(pool, node);

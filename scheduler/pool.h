@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/name_map.h"
+#include "scheduler/lifetimes.h"
 #include "scheduler/point.h"
 
 /* The longest name of a group, or of a label that it is spread over. */
@@ -39,7 +40,8 @@ struct node {
     struct node *state_left, *state_right;
     bool drained;
     bool lost;
-    struct vm *vms; /* a list through vm.next */
+    uint32_t exit_slot; /* when its VMs are expected to leave (exits.h); 0: not known */
+    struct vm *vms;     /* a list through vm.next */
     size_t vm_count;
 };
 
@@ -53,7 +55,10 @@ struct vm {
     struct group *groups[GROUP_KINDS]; /* NULL: none */
     uint32_t spread_skew;
     bool anti_affinity_soft;
-    unsigned moves; /* of the plan that is being made */
+    uint64_t since_s;
+    uint64_t exit_s;    /* is expected to leave then */
+    struct guess guess; /* when it came */
+    unsigned moves;     /* of the plan that is being made */
     struct vm *next, *previous;
 };
 
@@ -67,6 +72,9 @@ struct scheduler {
     struct name_map vm_names;
     struct name_map groups[GROUP_KINDS];
     struct label_key *label_keys; /* a list: those that groups are spread over */
+    uint64_t now_s;
+    struct lifetimes *lifetimes; /* NULL: the policy does not ask */
+    bool uses_exits;             /* forecasts are good enough to act on */
 };
 
 /* Whether it takes VMs at all. */

@@ -79,6 +79,7 @@ struct sched_request {
     const char *spread_label;
     uint32_t spread_skew; /* 0 means 1 */
     const char *tenant;   /* may use nodes dedicated to this tenant besides open ones */
+    uint64_t since_s;     /* of a VM that is placed: it has been there since; 0: comes now */
 };
 
 struct sched_verdict {
@@ -120,6 +121,17 @@ int scheduler_place(struct scheduler *scheduler, const struct sched_request *req
                     const char *node, struct error *err);
 /* Gives a VM's reservation back; unknown VMs are fine. */
 void scheduler_remove_vm(struct scheduler *scheduler, const char *vm);
+/* A VM that asked for @request has ended, or is about to be removed, after @lifetime_s: how long
+ * VMs of its kind stay is learned from it. */
+void scheduler_note_lifetime(struct scheduler *scheduler, const struct sched_request *request,
+                             uint64_t lifetime_s);
+
+/* What time it is, in seconds of a clock that @since_s of requests is of, too; never goes back.
+ * Costs O(VMs) four times an hour and nothing in between. */
+void scheduler_set_time(struct scheduler *scheduler, uint64_t now_s);
+/* The share of the variance of lifetimes' logarithms that forecasts of late explained, 0 to 1;
+ * *used: it is enough for SCHED_BEST to place by them. */
+double scheduler_lifetimes_explained(const struct scheduler *scheduler, bool *used);
 
 /* Whether the rules of a request can be kept at all: names that are too long, a spread without its
  * label and rules that contradict each other are ERROR_USAGE. Choosing asks the same. */

@@ -19,10 +19,16 @@
  */
 #include "scheduler/score.h"
 
+#include "scheduler/exits.h"
+
 /* What fits leaves no load above 1; a little more, so that rounding is on the safe side. */
 #define FULL_LOAD (1 + 1e-9)
 /* A host measured above this share of its capacity is hot: pack takes any other first. */
 #define HOT_LOAD 0.9
+/* Memory load that a VM gives up to be with others that leave when it does, half of it to be so
+ * many slots nearer. Measured flat from a half to twice of either (docs/scheduler.md). */
+#define PARTING_COST       0.5
+#define PARTING_HALF_SLOTS (12 * 3600 / EXIT_SLOT_S)
 
 static double larger(double a, double b)
 {
@@ -69,9 +75,24 @@ static void load_either(const struct sched_resources *need, const struct point *
         load[d] = larger(load[d], point->measured[d]);
 }
 
-static double score(enum sched_policy policy, const struct sched_resources *need,
-                    const struct point *low, const struct point *high)
+/* What it costs to put a VM with others that leave earlier or later than it. Slots are whole
+ * numbers, so the quotient keeps their order. */
+static double parting(uint64_t exit_slot, uint64_t low_slot, uint64_t high_slot)
 {
+    uint64_t apart = 0;
+    if (exit_slot == 0)
+        return 0;
+    if (exit_slot < low_slot)
+        apart = low_slot - exit_slot;
+    else if (exit_slot > high_slot)
+        apart = exit_slot - high_slot;
+    return PARTING_COST * ((double)apart / (double)(apart + PARTING_HALF_SLOTS));
+}
+
+static double score(enum sched_policy policy, const struct query *query, const struct point *low,
+                    const struct point *high)
+{
+    const struct sched_resources *need = &query->need;
     double least[DIMENSIONS], most[DIMENSIONS];
     switch (policy) {
     case SCHED_PACK:
@@ -80,7 +101,8 @@ static double score(enum sched_policy policy, const struct sched_resources *need
                (highest(low->measured) > HOT_LOAD ? 1 : 0);
     case SCHED_BEST:
         load_fitting(need, high, most);
-        return most[MEMORY] - (highest(low->measured) > HOT_LOAD ? 1 : 0);
+        return most[MEMORY] - (highest(low->measured) > HOT_LOAD ? 1 : 0) -
+               parting(query->exit_slot, low->exit_slot, high->exit_slot);
     case SCHED_SPREAD:
         load_either(need, low, least);
         return 1 - highest(least);
@@ -92,14 +114,12 @@ static double score(enum sched_policy policy, const struct sched_resources *need
     return 0;
 }
 
-double score_point(enum sched_policy policy, const struct sched_resources *need,
-                   const struct point *point)
+double score_point(enum sched_policy policy, const struct query *query, const struct point *point)
 {
-    return score(policy, need, point, point);
+    return score(policy, query, point, point);
 }
 
-double score_bound(enum sched_policy policy, const struct sched_resources *need,
-                   const struct box *box)
+double score_bound(enum sched_policy policy, const struct query *query, const struct box *box)
 {
-    return score(policy, need, &box->low, &box->high);
+    return score(policy, query, &box->low, &box->high);
 }

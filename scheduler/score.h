@@ -13,8 +13,6 @@ void load_with(const struct sched_resources *need, const struct point *point,
                double load[DIMENSIONS]);
 
 /* Larger is better. Compare only scores of one policy and one request. */
-double score_point(enum sched_policy policy, const struct sched_resources *need,
-                   const struct point *point);
-/* At least the score of every point in the box that @need fits. */
-double score_bound(enum sched_policy policy, const struct sched_resources *need,
-                   const struct box *box);
+double score_point(enum sched_policy policy, const struct query *query, const struct point *point);
+/* At least the score of every point in the box that the VM fits. */
+double score_bound(enum sched_policy policy, const struct query *query, const struct box *box);

@@ -33,9 +33,9 @@ double search_score(const struct scheduler *pool, const struct query *query,
     if (query->self && query->self->node == node) {
         const struct sched_resources others = query_reserved(query, node);
         const struct point point = point_make(node, &others);
-        return score_point(pool->config.policy, &query->need, &point);
+        return score_point(pool->config.policy, query, &point);
     }
-    return score_point(pool->config.policy, &query->need, &node->point);
+    return score_point(pool->config.policy, query, &node->point);
 }
 
 static bool is_better(const struct rank *a, const struct rank *b)
@@ -86,7 +86,7 @@ static bool lacks_room(const struct query *query, const struct point *point)
 static void try_state(struct search *search, const struct state *state)
 {
     const struct query *query = search->query;
-    double score = score_point(search->pool->config.policy, &query->need, &state->point);
+    double score = score_point(search->pool->config.policy, query, &state->point);
     const struct node *home = query->self ? query->self->node : NULL; /* tried beforehand */
     const struct node *node = state->first;
     while (node && beats(search, score, node->position)) {
@@ -115,7 +115,7 @@ static bool ruled_out(const struct search *search, const struct branch *branch)
 
 static double bound_of(const struct search *search, const struct branch *branch)
 {
-    return score_bound(search->pool->config.policy, &search->query->need, &branch->box);
+    return score_bound(search->pool->config.policy, search->query, &branch->box);
 }
 
 /* The recursion is as deep as the tree, which is kept in balance. */

@@ -116,7 +116,7 @@ static void note_demand(struct simulation *sim)
     }
 }
 
-static void depart(struct simulation *sim, size_t number)
+static void depart(struct simulation *sim, size_t number, uint64_t time_s)
 {
     char name[24];
     vm_name(number, name);
@@ -124,6 +124,8 @@ static void depart(struct simulation *sim, size_t number)
     const struct node *node = vm->node;
     for (int d = 0; d < DIMENSIONS; d++)
         sim->demand[d] -= resource(&vm->need, d);
+    const struct sched_request request = pool_request_of(vm);
+    scheduler_note_lifetime(sim->pool, &request, time_s - vm->since_s);
     scheduler_remove_vm(sim->pool, name);
     if (node->vm_count == 0)
         sim->hosts_used--;
@@ -136,8 +138,10 @@ static int depart_until(struct simulation *sim, uint64_t time_s, struct error *e
         if (sample_until(sim, next.time_s, err) < 0)
             return -1;
         departures_drop(&sim->departures);
-        depart(sim, next.vm);
+        scheduler_set_time(sim->pool, next.time_s);
+        depart(sim, next.vm, next.time_s);
     }
+    scheduler_set_time(sim->pool, time_s);
     return sample_until(sim, time_s, err);
 }
 
@@ -215,7 +219,7 @@ static int arrive(struct simulation *sim, const struct sim_arrival *arrival, siz
     struct sim_result *result = sim->result;
     char name[24];
     vm_name(number, name);
-    struct sched_request request = {.vm = name, .need = arrival->need};
+    struct sched_request request = {.vm = name, .need = arrival->need, .tenant = arrival->tenant};
     struct query query;
     if (query_init(&query, sim->pool, &request, err) < 0)
         return -1;
@@ -234,6 +238,7 @@ static int arrive(struct simulation *sim, const struct sim_arrival *arrival, siz
     if (scheduler_place(sim->pool, &request, node->name, err) < 0)
         return -1;
     result->placed++;
+    result->placed_by_lifetime += query.exit_slot != 0;
     sim->hosts_used += was_empty;
     if (sim->hosts_used > result->peak_hosts) {
         result->peak_hosts = sim->hosts_used;
@@ -260,6 +265,7 @@ static void summarise(struct simulation *sim)
 {
     struct sim_result *result = sim->result;
     result->hosts = sim->pool->node_count;
+    result->lifetimes_explained = scheduler_lifetimes_explained(sim->pool, &(bool){false});
     for (int d = 0; d < DIMENSIONS && !sim->config->host_count; d++) {
         size_t whole = (size_t)result->bound[d];
         whole += result->bound[d] > (double)whole;

@@ -13,6 +13,7 @@ struct sim_arrival {
     uint64_t arrival_s;  /* never less than the one before it */
     uint64_t lifetime_s; /* SIM_STAYS: still there when the trace ends */
     struct sched_resources need;
+    const char *tenant; /* NULL: not known */
 };
 
 struct sim_host {
@@ -47,6 +48,8 @@ struct sim_sample {
 
 struct sim_result {
     size_t arrivals, placed, refused;
+    size_t placed_by_lifetime;  /* forecasts were good enough to place by them */
+    double lifetimes_explained; /* how good at the end: scheduler_lifetimes_explained() */
     size_t moves;
     uint64_t moved_mib;
     size_t peak_hosts; /* most hosts in use at once */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/cleanup.h"
+#include "scheduler/exits.h"
 #include "scheduler/pool.h"
 
 /* What config->look() and config->hot_ms() said. */
@@ -78,6 +79,8 @@ static struct scheduler *copy_pool(const struct scheduler *from, struct error *e
         status = set_node(pool, from->nodes[i], true, err);
     for (size_t i = 0; status == 0 && i < from->node_count; i++)
         status = place_vms(pool, from->nodes[i], err);
+    if (status == 0)
+        status = exits_copy(pool, from, err);
     for (size_t i = 0; status == 0 && i < from->node_count; i++)
         status = set_node(pool, from->nodes[i], false, err);
     if (status == 0)

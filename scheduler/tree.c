@@ -17,7 +17,8 @@ enum {
     AXIS_FREE = 2 * DIMENSIONS,
     AXIS_PER_UNIT = 3 * DIMENSIONS,
     AXIS_LABELS = 4 * DIMENSIONS, /* the lower half of the bits, then the upper */
-    AXES = AXIS_LABELS + 2,
+    AXIS_EXIT = AXIS_LABELS + 2,
+    AXES,
 };
 
 static double coordinate(const struct point *point, uint64_t label_bits, int axis)
@@ -30,6 +31,8 @@ static double coordinate(const struct point *point, uint64_t label_bits, int axi
         return (double)point->free[axis - AXIS_FREE];
     if (axis < AXIS_LABELS)
         return point->per_unit[axis - AXIS_PER_UNIT];
+    if (axis == AXIS_EXIT)
+        return (double)point->exit_slot;
     return (double)(axis == AXIS_LABELS ? label_bits & UINT32_MAX : label_bits >> 32);
 }
 
@@ -89,6 +92,10 @@ static void enclose(struct box *box, const struct point *low, const struct point
         if (high->free[d] > box->high.free[d])
             box->high.free[d] = high->free[d];
     }
+    if (low->exit_slot < box->low.exit_slot)
+        box->low.exit_slot = low->exit_slot;
+    if (high->exit_slot > box->high.exit_slot)
+        box->high.exit_slot = high->exit_slot;
 }
 
 static void measure_leaf(struct branch *leaf)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "controller/pb.h"
+#include "controller/store.h"
 #include "pool.h"
 
 static struct pool pool;
@@ -211,6 +213,47 @@ Test(vms, a_node_gone_for_good_frees_its_vms)
     for (int i = 0; i < 100 && !pool_agent(&pool, "n1")->refused[0]; i++)
         pool_run(&pool, 20);
     cr_assert(strstr(pool_agent(&pool, "n1")->refused, "does not know our key"));
+}
+
+/* ---- departures ---- */
+
+static int read_departure(void *context, const char *key, const uint8_t *data, size_t size,
+                          struct error *err)
+{
+    Vmpool__Store__Departure *left =
+        pb_unpack(&vmpool__store__departure__descriptor, data, size, err);
+    unsigned *count = context;
+    cr_assert(left);
+    cr_assert_eq(left->vcpus, pool_vm(&pool, "a")->stored->spec->vcpus);
+    cr_assert_eq(left->memory_mib, pool_vm(&pool, "a")->stored->spec->memory_mib);
+    cr_assert_lt(left->lifetime_s, 60);
+    (void)key;
+    pb_free(left);
+    ++*count;
+    return 0;
+}
+
+Test(vms, how_long_removed_ones_stayed_is_kept_and_a_failed_creation_is_not)
+{
+    struct error err = ERROR_INIT;
+    unsigned count = 0;
+    assert_done(pool_create(&pool, "a", "n1"));
+    assert_done(pool_create(&pool, "b", "n1"));
+    assert_done(pool_change(&pool, "b", VMPOOL__VM_CHANGE__ACTION__REMOVE, true));
+    assert_done(pool_create(&pool, "b", "n2"));
+    pool_kill_controller(&pool);
+    pool_run(&pool, 50);
+    pool_start_controller(&pool);
+    cr_assert(pool_await_phase(&pool, "b", VMPOOL__VM_PHASE__PHASE_RUNNING));
+    assert_done(pool_change(&pool, "b", VMPOOL__VM_CHANGE__ACTION__REMOVE, true));
+    for (struct sim_agent *agent = pool.net.agents; agent; agent = agent->next)
+        agent->refuse_start = ERROR_FAILED;
+    const struct job *job = job_by_id(pool.controller, pool_create(&pool, "b", "n1")->job->id);
+    cr_assert_eq(job->stored->phase, VMPOOL__JOB_PHASE__JOB_FAILED);
+    cr_assert_eq(
+        store_read(pool.controller->store, STORE_DEPARTURE, "", 0, read_departure, &count, &err), 0,
+        "%s", err.text);
+    cr_assert_eq(count, 2, "%u", count);
 }
 
 /* ---- rules ---- */

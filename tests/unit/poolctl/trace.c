@@ -37,6 +37,7 @@ Test(trace, columns_are_found_by_name_and_others_skipped)
     cr_assert_eq(trace.arrivals[0].lifetime_s, 300);
     cr_assert_eq(trace.arrivals[1].arrival_s, 300);
     cr_assert_eq(trace.arrivals[1].lifetime_s, SIM_STAYS);
+    cr_assert_str_eq(trace.arrivals[1].tenant, "y");
     trace_free(&trace);
 }
 

@@ -262,3 +262,57 @@ Test(choose, nodes_and_requests_are_checked)
     scheduler_remove_vm(pool, "nobody");
     scheduler_free(pool);
 }
+
+/* Two hundred times over, so that there is no doubt of it. */
+static void teach(struct scheduler *pool, const char *tenant, uint64_t lifetime_s)
+{
+    const struct sched_request left = {.need = size_of(1, 1, 0), .tenant = tenant};
+    for (unsigned i = 0; i < 200; i++)
+        scheduler_note_lifetime(pool, &left, lifetime_s);
+}
+
+/* Two hosts alike, one with VMs that leave within the hour, one with VMs that stay for days. */
+static struct scheduler *two_lives(enum sched_policy policy, bool known)
+{
+    struct error err = ERROR_INIT;
+    struct scheduler *pool = pool_of(policy);
+    scheduler_set_time(pool, 1000000);
+    node(pool, "n1", size_of(64, 64, 10));
+    node(pool, "n2", size_of(64, 64, 10));
+    for (unsigned i = 0; i < 2; i++) { /* in turn, as one tenant alone would be the mean */
+        teach(pool, "batch", 1800);
+        teach(pool, "web", known ? 400000 : 1800);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        const char name[] = {(char)('a' + i), '\0'};
+        const struct sched_request request = {
+            .vm = name, .need = size_of(1, 1, 0), .tenant = i % 2 ? "web" : "batch"};
+        cr_assert_eq(scheduler_place(pool, &request, i % 2 ? "n2" : "n1", &err), 0);
+    }
+    scheduler_set_time(pool, 1000000 + 900);
+    return pool;
+}
+
+Test(choose, best_puts_a_vm_with_those_that_leave_when_it_does)
+{
+    struct scheduler *pool = two_lives(SCHED_BEST, true);
+    bool used = false;
+    cr_assert_gt(scheduler_lifetimes_explained(pool, &used), 0.9);
+    cr_assert(used);
+    struct sched_request request = {.vm = "new", .need = size_of(1, 1, 0), .tenant = "web"};
+    cr_assert_str_eq(chosen(pool, request), "n2");
+    request.tenant = "batch";
+    cr_assert_str_eq(chosen(pool, request), "n1");
+    scheduler_free(pool);
+}
+
+Test(choose, lifetimes_that_tell_nothing_change_nothing)
+{
+    const struct sched_request request = {.vm = "new", .need = size_of(1, 1, 0), .tenant = "web"};
+    struct scheduler *pool = two_lives(SCHED_BEST, false);
+    cr_assert_str_eq(chosen(pool, request), "n1");
+    scheduler_free(pool);
+    pool = two_lives(SCHED_PACK, true);
+    cr_assert_str_eq(chosen(pool, request), "n1", "nor do they where the policy does not ask");
+    scheduler_free(pool);
+}

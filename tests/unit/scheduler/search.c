@@ -24,6 +24,7 @@ struct world {
     struct random random;
     struct scheduler *pool;
     unsigned nodes, vms;
+    uint64_t now_s;
     bool flavours; /* sizes from a few, so that many nodes are equal */
 };
 
@@ -111,6 +112,8 @@ static size_t check_branch(const struct branch *branch)
                 cr_assert_geq(at->box.high.free[d], state->point.free[d]);
                 cr_assert_geq(at->box.high.measured[d], state->point.measured[d]);
             }
+            cr_assert_leq(at->box.low.exit_slot, state->point.exit_slot);
+            cr_assert_geq(at->box.high.exit_slot, state->point.exit_slot);
         }
     }
     return nodes;
@@ -266,6 +269,31 @@ static const struct node *compare(struct world *world, struct sched_request *req
     return best;
 }
 
+/* Its size tells a VM's lifetime, so that a policy which asks for it comes to rely on it. */
+static uint64_t lifetime_of(const struct sched_resources *need)
+{
+    return need->memory_mib * need->memory_mib;
+}
+
+static void teach(struct world *world)
+{
+    char vm[16], group[16];
+    for (unsigned i = 0; i < 1000; i++) {
+        struct sched_request request = random_request(world, vm, group);
+        scheduler_note_lifetime(world->pool, &request, lifetime_of(&request.need));
+    }
+}
+
+static void leave(struct world *world, const char *name)
+{
+    const struct vm *vm = pool_find_vm(world->pool, name);
+    if (!vm)
+        return;
+    const struct sched_request asked = pool_request_of(vm);
+    scheduler_note_lifetime(world->pool, &asked, lifetime_of(&vm->need));
+    scheduler_remove_vm(world->pool, name);
+}
+
 static void live(struct world *world, unsigned rounds)
 {
     struct error err = ERROR_INIT;
@@ -279,9 +307,11 @@ static void live(struct world *world, unsigned rounds)
         if (best && what < 6)
             cr_assert_eq(scheduler_place(world->pool, &request, best->name, &err), 0);
         else if (what < 8)
-            scheduler_remove_vm(world->pool, vm);
+            leave(world, vm);
         else if (what == 8)
             set_random_node(world, (unsigned)draw(&world->random, world->nodes));
+        world->now_s += draw(&world->random, 300);
+        scheduler_set_time(world->pool, world->now_s);
         if (round % 512 == 0) {
             check_tree(world->pool);
             check_groups(world->pool);
@@ -292,6 +322,7 @@ static void live(struct world *world, unsigned rounds)
 
 static void property(bool flavours)
 {
+    unsigned relied = 0;
     for (unsigned seed = 1; seed <= 30; seed++) {
         struct error err = ERROR_INIT;
         struct sched_config config = {.policy = (enum sched_policy)(seed % SCHED_POLICIES)};
@@ -302,9 +333,13 @@ static void property(bool flavours)
                               .nodes = seed < 10 ? seed : 40 * seed,
                               .vms = 100 * seed,
                               .flavours = flavours};
+        if (flavours)
+            teach(&world);
         live(&world, 2000);
+        relied += world.pool->uses_exits;
         scheduler_free(world.pool);
     }
+    cr_assert(!flavours || relied > 0, "no pool came to go by lifetimes");
 }
 
 Test(search, decides_as_a_scan_does_for_sizes_of_every_kind)

@@ -5,7 +5,7 @@
 
 static struct sim_arrival vm(uint64_t at_s, uint64_t lifetime_s, uint64_t cpus, uint64_t mib)
 {
-    return (struct sim_arrival){at_s, lifetime_s, {cpus * 1000, mib, 0}};
+    return (struct sim_arrival){at_s, lifetime_s, {cpus * 1000, mib, 0}, NULL};
 }
 
 static struct sim_result run(const struct sim_config *config, const struct sim_arrival *arrivals,
@@ -105,4 +105,32 @@ Test(simulate, many_departures_leave_in_order)
     }
     cr_assert_float_eq(result.bound[1], (double)most / 1000000, 1e-12);
     sim_result_free(&result);
+}
+
+/* Sizes tell nothing, tenants all. */
+static struct sim_result two_tenants(bool known)
+{
+    enum { COUNT = 8000 };
+    static struct sim_arrival arrivals[COUNT];
+    for (uint64_t i = 0; i < COUNT; i++) {
+        bool stays = i * 7 % 10 < 3;
+        arrivals[i] = vm(i * 60, stays ? 86400 : 3600, 1, 64);
+        arrivals[i].tenant = !known ? NULL : stays ? "days" : "hours";
+    }
+    struct sim_config config = growing;
+    config.scheduler.policy = SCHED_BEST;
+    config.host = (struct sched_resources){64000, 1024, 1000};
+    return run(&config, arrivals, COUNT);
+}
+
+Test(simulate, places_by_lifetimes_once_they_are_foreseen)
+{
+    struct sim_result known = two_tenants(true), blind = two_tenants(false);
+    cr_assert_gt(known.lifetimes_explained, 0.9, "%f", known.lifetimes_explained);
+    cr_assert_gt(known.placed_by_lifetime, 1000);
+    cr_assert_lt(known.placed_by_lifetime, known.placed, "not before anybody left");
+    cr_assert_lt(blind.lifetimes_explained, 0.1);
+    cr_assert_eq(blind.placed_by_lifetime, 0);
+    sim_result_free(&known);
+    sim_result_free(&blind);
 }
