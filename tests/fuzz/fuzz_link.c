@@ -68,6 +68,7 @@ void link_seal(struct link *link, unsigned index, const uint8_t *source_nonce,
     struct error err = ERROR_INIT;
     if (!(link->flags & LINK_SEALED))
         return;
+    seal_free(link->seals[index]); /* of a connection that was lost */
     link->seals[index] =
         seal_new(link_key, source_nonce, target_nonce, index, direction, SEAL_ENCRYPT, &err);
     if (!link->seals[index])

@@ -16,6 +16,7 @@
 
 #define LINK_STREAMS_MAX 2u
 #define LINK_WAIT_MS     20
+#define LINK_AGAIN_MS    400 /* a source knocks after 100 ms */
 
 enum link_flag {
     LINK_VERIFY = 1,
@@ -31,7 +32,8 @@ enum link_step {
     STEP_HEAR = 3,  /* waits for a frame of the control connection, LINK_WAIT_MS at most */
     STEP_CUT = 4,   /* + number: closes */
     STEP_ORDER = 7, /* of the controller */
-    LINK_STEPS = 8,
+    STEP_AGAIN = 8, /* all connections are lost, and new ones made to go on in post-copy */
+    LINK_STEPS = 9,
 };
 
 struct input {
@@ -44,6 +46,7 @@ int input_step(struct input *input, struct input *bytes);
 
 struct link {
     unsigned flags, streams;
+    uint64_t resume; /* number of the last attempt to go on */
     int fds[1 + LINK_STREAMS_MAX];
     struct seal *seals[1 + LINK_STREAMS_MAX];
 };

@@ -166,6 +166,19 @@ static void work(struct proxy *proxy)
     }
 }
 
+/* Both ends lose each other, and what comes next is said on new connections. */
+static void lose_link(struct proxy *proxy)
+{
+    for (unsigned i = 0; i < proxy->count; i++)
+        if (proxy->wires[i].source >= 0) {
+            close(proxy->wires[i].source);
+            close(proxy->wires[i].target);
+        }
+    proxy->count = 0;
+    open_step(&proxy->to_source, STEP_AGAIN);
+    open_step(&proxy->to_target, STEP_AGAIN);
+}
+
 static void write_script(const char *corpus, const char *fuzzer, const char *name,
                          const struct script *script)
 {
@@ -179,7 +192,8 @@ static void write_script(const char *corpus, const char *fuzzer, const char *nam
     }
 }
 
-static void run_migration(struct proxy *proxy, unsigned flags, uint16_t port)
+/* @lossy: the link is lost once, as soon as the target runs the guest. */
+static void run_migration(struct proxy *proxy, unsigned flags, bool lossy, uint16_t port)
 {
     struct error err = ERROR_INIT;
     struct fuzz_guest from, to;
@@ -207,6 +221,10 @@ static void run_migration(struct proxy *proxy, unsigned flags, uint16_t port)
     int64_t until_ms = clock_monotonic_ms() + LIMIT_MS;
     do {
         work(proxy);
+        if (lossy && atomic_load(&to.runs) > 0) {
+            lose_link(proxy);
+            lossy = false;
+        }
         migration_source_progress(source, &end);
     } while (end.outcome == MIGRATION_OUTCOME_PENDING && clock_monotonic_ms() < until_ms);
     if (end.outcome != MIGRATION_OUTCOME_TARGET_RUNS ||
@@ -221,7 +239,7 @@ static void run_migration(struct proxy *proxy, unsigned flags, uint16_t port)
     fuzz_guest_free(&to);
 }
 
-static void record(const char *corpus, const char *name, unsigned flags)
+static void record(const char *corpus, const char *name, unsigned flags, bool lossy)
 {
     uint16_t port;
     struct proxy *proxy = calloc(1, sizeof(*proxy));
@@ -230,7 +248,7 @@ static void record(const char *corpus, const char *name, unsigned flags)
     proxy->to_source.bytes[0] = proxy->to_target.bytes[0] = (uint8_t)flags;
     proxy->to_source.size = proxy->to_target.size = 1;
     proxy->listen_fd = listen_somewhere(&port);
-    run_migration(proxy, flags, port);
+    run_migration(proxy, flags, lossy, port);
     for (unsigned i = 0; i < proxy->count; i++)
         if (proxy->wires[i].source >= 0) {
             close(proxy->wires[i].source);
@@ -255,9 +273,10 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: fuzz_record CORPUS\n");
         return 2;
     }
-    record(argv[1], "precopy", 0);
-    record(argv[1], "two-streams-dirty", LINK_TWO_STREAMS | LINK_DIRTY);
-    record(argv[1], "verify", LINK_VERIFY);
-    record(argv[1], "postcopy", LINK_POSTCOPY | LINK_DIRTY);
+    record(argv[1], "precopy", 0, false);
+    record(argv[1], "two-streams-dirty", LINK_TWO_STREAMS | LINK_DIRTY, false);
+    record(argv[1], "verify", LINK_VERIFY, false);
+    record(argv[1], "postcopy", LINK_POSTCOPY | LINK_DIRTY, false);
+    record(argv[1], "postcopy-lost", LINK_POSTCOPY | LINK_DIRTY, true);
     return 0;
 }

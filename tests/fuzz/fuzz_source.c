@@ -49,11 +49,11 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
         fuzz_fail(err.text);
 }
 
-static int accept_one(const struct fuzzed *fuzzed)
+static int accept_one(const struct fuzzed *fuzzed, int wait_ms)
 {
     struct pollfd listener = {.fd = fuzzed->listen_fd, .events = POLLIN};
     struct linger linger = {.l_onoff = 1}; /* leaves no port behind that nobody may use for long */
-    while (poll(&listener, 1, GREET_MS) < 0 && errno == EINTR)
+    while (poll(&listener, 1, wait_ms) < 0 && errno == EINTR)
         ;
     int fd = accept4(fuzzed->listen_fd, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0 && errno == EAGAIN)
@@ -64,7 +64,7 @@ static int accept_one(const struct fuzzed *fuzzed)
 }
 
 /* The answer to the greeting of connection @index: what is right or, of @strange, its bytes. */
-static bool answer(struct fuzzed *fuzzed, unsigned index, const struct input *strange)
+static bool answer(struct fuzzed *fuzzed, unsigned index, const struct input *strange, int wait_ms)
 {
     struct error err = ERROR_INIT;
     uint8_t in[STREAM_HELLO_BYTES], out[STREAM_REPLY_BYTES] = {0};
@@ -72,11 +72,14 @@ static bool answer(struct fuzzed *fuzzed, unsigned index, const struct input *st
     struct hello_reply reply = {.version = STREAM_VERSION,
                                 .accepted = true,
                                 .postcopy = fuzzed->link.flags & LINK_POSTCOPY};
-    int fd = fuzzed->link.fds[index] = accept_one(fuzzed);
-    if (fd < 0 || !link_receive(fd, in, sizeof(in), GREET_MS))
+    int fd = fuzzed->link.fds[index] = accept_one(fuzzed, wait_ms);
+    if (fd < 0 || !link_receive(fd, in, sizeof(in), wait_ms))
         return false;
     if (stream_get_hello(in, &hello, &err) < 0 || hello.index != index)
         fuzz_fail("it says what it would not take");
+    if (index == 0 ? hello.resume < fuzzed->link.resume : hello.resume != fuzzed->link.resume)
+        fuzz_fail("it goes on as another attempt than it began");
+    fuzzed->link.resume = hello.resume;
     stream_put_reply(out, &reply);
     size_t signed_bytes = STREAM_REPLY_BYTES - STREAM_MAC_BYTES;
     if (strange)
@@ -100,6 +103,16 @@ static void drain(const struct fuzzed *fuzzed)
             ;
 }
 
+/* The link is lost. One that gave its guest up comes again, by itself. */
+static void meet_again(struct fuzzed *fuzzed)
+{
+    bool met = true;
+    for (unsigned i = 0; i <= LINK_STREAMS_MAX; i++)
+        link_cut(&fuzzed->link, i);
+    for (unsigned i = 0; met && i <= fuzzed->link.streams; i++)
+        met = answer(fuzzed, i, NULL, LINK_AGAIN_MS);
+}
+
 static void take_steps(struct fuzzed *fuzzed, struct input input)
 {
     struct error err = ERROR_INIT;
@@ -113,6 +126,8 @@ static void take_steps(struct fuzzed *fuzzed, struct input input)
             link_hear(&fuzzed->link);
         else if (step < STEP_ORDER)
             link_cut(&fuzzed->link, (unsigned)(step - STEP_CUT));
+        else if (step == STEP_AGAIN)
+            meet_again(fuzzed);
         else
             (void)migration_source_cancel(fuzzed->source, &err);
     }
@@ -174,13 +189,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     start(&fuzzed, flags);
     if (flags & LINK_STRANGE && input_step(&input, &bytes) >= 0)
         strange = &bytes;
-    bool greeted = answer(&fuzzed, 0, strange);
+    bool greeted = answer(&fuzzed, 0, strange, GREET_MS);
     for (unsigned i = 1; greeted && !strange && i <= fuzzed.link.streams; i++)
-        greeted = answer(&fuzzed, i, NULL);
+        greeted = answer(&fuzzed, i, NULL, GREET_MS);
     if (!greeted && !strange)
         fuzz_fail("it does not greet");
-    close(fuzzed.listen_fd);
     take_steps(&fuzzed, input);
+    close(fuzzed.listen_fd);
     link_end(&fuzzed.link);
     settle(&fuzzed);
     check(&fuzzed);

@@ -61,7 +61,7 @@ static void start(struct fuzzed *fuzzed, unsigned flags)
 }
 
 /* A greeting as is right; false where the target hung up. */
-static bool greet(struct fuzzed *fuzzed, unsigned index)
+static bool greet(struct fuzzed *fuzzed, unsigned index, int wait_ms)
 {
     struct error err = ERROR_INIT;
     uint8_t out[STREAM_HELLO_BYTES], in[STREAM_REPLY_BYTES];
@@ -75,6 +75,7 @@ static bool greet(struct fuzzed *fuzzed, unsigned index)
                           .ram_bytes = fuzzed->guest.guest.ram_bytes,
                           .next_epoch = FUZZ_EPOCH + 1,
                           .postcopy = fuzzed->link.flags & LINK_POSTCOPY,
+                          .resume = fuzzed->link.resume,
                           .migration_id = LINK_MIGRATION_ID};
     memcpy(hello.vm_id, fuzzed->guest.guest.vm_id, sizeof(hello.vm_id));
     stream_put_hello(out, &hello);
@@ -83,7 +84,7 @@ static bool greet(struct fuzzed *fuzzed, unsigned index)
         abort();
     int fd = fuzzed->link.fds[index] = connect_to(fuzzed);
     if (send(fd, out, sizeof(out), MSG_NOSIGNAL) != (ssize_t)sizeof(out) ||
-        !link_receive(fd, in, sizeof(in), GREET_MS))
+        !link_receive(fd, in, sizeof(in), wait_ms))
         return false;
     if (stream_get_reply(in, &reply, &err) < 0)
         fuzz_fail("it says what it would not take");
@@ -106,6 +107,30 @@ static void greet_strangely(struct fuzzed *fuzzed, struct input bytes)
     close(fd);
 }
 
+static bool in_postcopy(const struct fuzzed *fuzzed)
+{
+    struct migration_progress progress;
+    return migration_target_progress(fuzzed->target, &progress, NULL) == MIGRATION_TARGET_POSTCOPY;
+}
+
+/* The link is lost, and the source comes again until it is let in: the target may not have noticed
+ * yet. */
+static void meet_again(struct fuzzed *fuzzed)
+{
+    const uint64_t tries = fuzzed->link.resume + 10;
+    bool met = false;
+    for (unsigned i = 0; i <= LINK_STREAMS_MAX; i++)
+        link_cut(&fuzzed->link, i);
+    while (!met && in_postcopy(fuzzed) && fuzzed->link.resume < tries) {
+        fuzzed->link.resume++;
+        met = greet(fuzzed, 0, LINK_AGAIN_MS);
+        if (!met)
+            (void)poll(NULL, 0, LINK_WAIT_MS);
+    }
+    for (unsigned i = 1; met && i <= fuzzed->link.streams; i++)
+        met = greet(fuzzed, i, LINK_AGAIN_MS);
+}
+
 static void take_steps(struct fuzzed *fuzzed, struct input input)
 {
     struct error err = ERROR_INIT;
@@ -118,6 +143,8 @@ static void take_steps(struct fuzzed *fuzzed, struct input input)
             link_hear(&fuzzed->link);
         else if (step >= STEP_CUT && step < STEP_ORDER)
             link_cut(&fuzzed->link, (unsigned)(step - STEP_CUT));
+        else if (step == STEP_AGAIN)
+            meet_again(fuzzed);
         else if (step == STEP_ORDER)
             (void)migration_target_run(fuzzed->target, FUZZ_EPOCH + 2, &err);
     }
@@ -174,7 +201,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         greet_strangely(&fuzzed, bytes);
     bool greeted = true;
     for (unsigned i = 0; greeted && i <= fuzzed.link.streams; i++)
-        greeted = greet(&fuzzed, i);
+        greeted = greet(&fuzzed, i, GREET_MS);
     if (!greeted)
         fuzz_fail("it does not take a greeting that is right");
     take_steps(&fuzzed, input);

@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 
 from results import FAILED, PASSED, SKIPPED, Results
 
+_SKIPPED_STATUS = 77  # of a program that is not Criterion's
 _STATUS = {"PASSED": PASSED, "SKIPPED": SKIPPED}
 
 
@@ -64,6 +65,8 @@ def _run_program(name, command, limit_s):
             output = late.stdout or b""
             return [(name, FAILED, f"{output.decode(errors='replace')}\nnot ended after {limit_s:.0f} s", limit_s)]
         tests = list(_cases(name, report, done.stdout)) if report.exists() else []
+    if not tests and done.returncode == _SKIPPED_STATUS:
+        return [(name, SKIPPED, done.stdout.strip().removeprefix("skipped: "), 0.0)]
     if not tests:
         return [(name, PASSED if done.returncode == 0 else FAILED, done.stdout, 0.0)]
     if done.returncode != 0 and not any(outcome == FAILED for _, outcome, _, _ in tests):

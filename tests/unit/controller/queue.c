@@ -66,9 +66,18 @@ static void await(uint64_t id, const char *step)
               show(id)->step);
 }
 
+static bool says(struct pool *p, const void *what)
+{
+    const struct at *at = what;
+    const struct job *job = job_by_id(p->controller, at->job);
+    return job && job->stored->text && strcmp(job->stored->text, at->step) == 0;
+}
+
 static void assert_waits(uint64_t id, const char *step, const char *text)
 {
+    struct at at = {id, text};
     await(id, step);
+    cr_assert(pool_until(&pool, says, &at), "never said \"%s\" but \"%s\"", text, show(id)->text);
     pool_run(&pool, 100);
     cr_assert_str_eq(show(id)->step, step);
     cr_assert_str_eq(show(id)->text, text);
